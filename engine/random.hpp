@@ -1,0 +1,79 @@
+// Counter-based random numbers: Philox 4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+// SC 2011). A number is a pure function of (seed, stream, step, index): the same on CPU and GPU, for any number of
+// threads, and nothing but counters has to be saved to resume a run or to regenerate a dropout mask.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "engine/hd.hpp"
+
+namespace semivox {
+
+struct PhiloxBlock {
+  uint32_t word[4];
+};
+
+/// Ten Philox rounds on a 128-bit counter with a 64-bit key.
+SEMIVOX_HD inline PhiloxBlock philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
+  uint32_t c0 = static_cast<uint32_t>(counter_low), c1 = static_cast<uint32_t>(counter_low >> 32);
+  uint32_t c2 = static_cast<uint32_t>(counter_high), c3 = static_cast<uint32_t>(counter_high >> 32);
+  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53u} * c0;
+    const uint64_t p1 = uint64_t{0xCD9E8D57u} * c2;
+    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
+    const uint32_t n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    c1 = static_cast<uint32_t>(p1);
+    c3 = static_cast<uint32_t>(p0);
+    c0 = n0;
+    c2 = n2;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+/// A 32-bit word as a float in (0, 1): 24 bits, never 0 and never 1.
+SEMIVOX_HD inline float unit_float(uint32_t word) { return (static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f; }
+
+/// One random stream: what is drawn where is fixed by `seed`, `step` (the iteration) and `stream` (which draw of it).
+struct RandomStream {
+  uint64_t seed = 0;
+  uint64_t step = 0;
+  uint64_t stream = 0;
+
+  SEMIVOX_HD PhiloxBlock block(uint64_t index) const { return philox(seed, index, (step << 24) ^ stream); }
+
+  /// Uniform in (0, 1).
+  SEMIVOX_HD float uniform(uint64_t index) const { return unit_float(block(index / 4).word[index % 4]); }
+
+  /// Standard normal, by Box and Muller; numbers 2k and 2k+1 come from one pair.
+  SEMIVOX_HD float normal(uint64_t index) const {
+    const PhiloxBlock b = block(index / 4);
+    const uint64_t pair = index % 4 / 2;
+    const float radius = sqrtf(-2.0f * logf(unit_float(b.word[2 * pair])));
+    const float angle = 6.283185307179586f * unit_float(b.word[2 * pair + 1]);
+    return radius * (index % 2 == 0 ? cosf(angle) : sinf(angle));
+  }
+
+  /// Uniform integer in 0 ... bound-1 (bound < 2^32), without modulo bias beyond 2^-32.
+  SEMIVOX_HD int64_t integer(uint64_t index, int64_t bound) const {
+    return static_cast<int64_t>((static_cast<uint64_t>(block(index / 4).word[index % 4]) * static_cast<uint64_t>(bound)) >>
+                                32);
+  }
+};
+
+/// Hands out the streams of one iteration in call order; the state is (seed, step) alone.
+class Random {
+ public:
+  Random(uint64_t seed, uint64_t step) : seed_(seed), step_(step) {}
+  RandomStream next() { return {seed_, step_, next_++}; }
+  uint64_t seed() const { return seed_; }
+  uint64_t step() const { return step_; }
+
+ private:
+  uint64_t seed_, step_, next_ = 0;
+};
+
+}  // namespace semivox
