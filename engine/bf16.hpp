@@ -1,4 +1,5 @@
-// bfloat16 as a storage type: the upper half of an IEEE float, rounded to nearest even. Arithmetic is done in float.
+// bfloat16 as a storage type: the upper half of an IEEE float, rounded to nearest even. Arithmetic is done in
+// float.
 #pragma once
 
 #include <cstdint>

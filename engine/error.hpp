@@ -1,8 +1,8 @@
 // Errors: one exception type per exit code of the program, and the check macro that names file and line.
 //
-// User mistakes (a bad option, a broken file) throw UsageError or DataError with a message that a person can act
-// on: which file, which field, what was found, what was expected. SEMIVOX_CHECK guards against mistakes of the
-// program itself and adds the source position.
+// User mistakes (a bad option, a broken file) throw UsageError or DataError with a message that a person can
+// act on: which file, which field, what was found, what was expected. SEMIVOX_CHECK guards against mistakes
+// of the program itself and adds the source position.
 #pragma once
 
 #include <sstream>
@@ -59,10 +59,10 @@ class Interrupted : public Error {
 }  // namespace semivox
 
 /// Throws InternalError with position, condition and message when `condition` does not hold.
-#define SEMIVOX_CHECK(condition, ...)                                                                 \
-  do {                                                                                                \
-    if (!(condition)) {                                                                               \
-      throw ::semivox::InternalError(                                                                 \
+#define SEMIVOX_CHECK(condition, ...)                                                                      \
+  do {                                                                                                     \
+    if (!(condition)) {                                                                                    \
+      throw ::semivox::InternalError(                                                                      \
           ::semivox::text(__FILE__, ":", __LINE__, ": ", #condition, ": ", ::semivox::text(__VA_ARGS__))); \
-    }                                                                                                 \
+    }                                                                                                      \
   } while (false)

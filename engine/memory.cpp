@@ -58,7 +58,8 @@ class Pool {
   void* take(int64_t bytes, MemoryTag tag) {
     const int64_t size = rounded_size(bytes);
     std::lock_guard lock(mutex_);
-    if (limit_ > 0 && statistics_.live_total + size > limit_) throw_out_of_memory(size, "the limit is reached");
+    if (limit_ > 0 && statistics_.live_total + size > limit_)
+      throw_out_of_memory(size, "the limit is reached");
     void* block = take_cached(size);
     if (block == nullptr) block = take_new(size);
     live_[block].tag = tag;
@@ -164,10 +165,11 @@ class Pool {
   }
 
   [[noreturn]] void throw_out_of_memory(int64_t size, const char* why) {
-    std::string message = text("out of memory on ", device_.name(), ": asked for ", format_bytes(size), ", ", why,
-                               "; in use ", format_bytes(statistics_.live_total), " (");
+    std::string message = text("out of memory on ", device_.name(), ": asked for ", format_bytes(size), ", ",
+                               why, "; in use ", format_bytes(statistics_.live_total), " (");
     for (int t = 0; t < kMemoryTags; ++t) {
-      message += text(t ? ", " : "", name_of(static_cast<MemoryTag>(t)), " ", format_bytes(statistics_.live[t]));
+      message +=
+          text(t ? ", " : "", name_of(static_cast<MemoryTag>(t)), " ", format_bytes(statistics_.live[t]));
     }
     std::map<std::string, int64_t> holders;
     for (const auto& [block, entry] : live_) {

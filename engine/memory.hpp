@@ -1,8 +1,9 @@
-// The caching allocator: blocks are kept after use and handed out again, and every byte is counted under a tag.
+// The caching allocator: blocks are kept after use and handed out again, and every byte is counted under a
+// tag.
 //
 // Training asks for the same sizes again and again; keeping the blocks avoids page faults on the CPU and the
-// synchronising cudaMalloc on the GPU. All work of a device is queued on one stream, so a block freed on the host may
-// be handed out at once: its next use is queued behind the last one.
+// synchronising cudaMalloc on the GPU. All work of a device is queued on one stream, so a block freed on the
+// host may be handed out at once: its next use is queued behind the last one.
 #pragma once
 
 #include <array>

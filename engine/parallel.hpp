@@ -11,8 +11,8 @@ int thread_count();
 /// Sets that number, at least 1; call before the first computation.
 void set_thread_count(int threads);
 
-/// Calls `f(begin, end)` for the consecutive blocks of `block` indices that cover 0 ... n-1, spread over the threads.
-/// The blocks depend on `n` and `block` alone. `f` must not throw.
+/// Calls `f(begin, end)` for the consecutive blocks of `block` indices that cover 0 ... n-1, spread over the
+/// threads. The blocks depend on `n` and `block` alone. `f` must not throw.
 template <class F>
 void parallel_blocks(int64_t n, int64_t block, const F& f) {
   const int64_t blocks = (n + block - 1) / block;

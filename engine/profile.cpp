@@ -38,7 +38,8 @@ Range::Range(const char* name, Device device) : name_(name), outer_(innermost), 
 #endif
   if (!enabled) return;
   synchronize(device_);
-  start_ = now_seconds() - inner_seconds;  // inner_seconds is subtracted again at the end: leaves this range's own time
+  start_ = now_seconds() -
+           inner_seconds;  // inner_seconds is subtracted again at the end: leaves this range's own time
 }
 
 Range::~Range() {
@@ -67,11 +68,13 @@ void enable_profile(bool on) {
 
 std::string profile_table() {
   std::vector<std::pair<std::string, Entry>> rows(entries.begin(), entries.end());
-  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  std::sort(rows.begin(), rows.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
   double total = 0;
   for (const auto& [name, entry] : rows) total += entry.seconds;
   char line[160];
-  std::snprintf(line, sizeof line, "%-36s %8s %12s %10s %7s\n", "range", "calls", "total ms", "mean ms", "share");
+  std::snprintf(line, sizeof line, "%-36s %8s %12s %10s %7s\n", "range", "calls", "total ms", "mean ms",
+                "share");
   std::string table = line;
   for (const auto& [name, entry] : rows) {
     std::snprintf(line, sizeof line, "%-36s %8lld %12.2f %10.3f %6.1f%%\n", name.c_str(),

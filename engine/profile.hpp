@@ -1,4 +1,5 @@
-// Named ranges around every op: seen by Nsight through NVTX in CUDA builds, and summed up in a table by `--profile`.
+// Named ranges around every op: seen by Nsight through NVTX in CUDA builds, and summed up in a table by
+// `--profile`.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,9 @@
 
 namespace semivox {
 
-/// Opens a range for its lifetime. `name` must be a string literal ("conv.forward"). When the table is on, the range is
-/// timed (on a GPU between two synchronisations, so the table is for analysis, not for production speed).
+/// Opens a range for its lifetime. `name` must be a string literal ("conv.forward"). When the table is on,
+/// the range is timed (on a GPU between two synchronisations, so the table is for analysis, not for
+/// production speed).
 class Range {
  public:
   explicit Range(const char* name, Device device = {});
@@ -30,7 +32,8 @@ const char* current_range();
 /// Switches the per-op timer table on or off and clears it.
 void enable_profile(bool on);
 
-/// The table: name, calls, total and mean milliseconds, share; the time of a range without that of the ranges inside it.
+/// The table: name, calls, total and mean milliseconds, share; the time of a range without that of the ranges
+/// inside it.
 std::string profile_table();
 
 /// Seconds of a steady clock.

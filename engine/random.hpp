@@ -1,6 +1,7 @@
-// Counter-based random numbers: Philox 4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011). A number is a pure function of (seed, stream, step, index): the same on CPU and GPU, for any number of
-// threads, and nothing but counters has to be saved to resume a run or to regenerate a dropout mask.
+// Counter-based random numbers: Philox 4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy
+// as 1, 2, 3", SC 2011). A number is a pure function of (seed, stream, step, index): the same on CPU and GPU,
+// for any number of threads, and nothing but counters has to be saved to resume a run or to regenerate a
+// dropout mask.
 #pragma once
 
 #include <cmath>
@@ -35,9 +36,12 @@ SEMIVOX_HD inline PhiloxBlock philox(uint64_t key, uint64_t counter_low, uint64_
 }
 
 /// A 32-bit word as a float in (0, 1): 24 bits, never 0 and never 1.
-SEMIVOX_HD inline float unit_float(uint32_t word) { return (static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f; }
+SEMIVOX_HD inline float unit_float(uint32_t word) {
+  return (static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f;
+}
 
-/// One random stream: what is drawn where is fixed by `seed`, `step` (the iteration) and `stream` (which draw of it).
+/// One random stream: what is drawn where is fixed by `seed`, `step` (the iteration) and `stream` (which draw
+/// of it).
 struct RandomStream {
   uint64_t seed = 0;
   uint64_t step = 0;
@@ -59,8 +63,8 @@ struct RandomStream {
 
   /// Uniform integer in 0 ... bound-1 (bound < 2^32), without modulo bias beyond 2^-32.
   SEMIVOX_HD int64_t integer(uint64_t index, int64_t bound) const {
-    return static_cast<int64_t>((static_cast<uint64_t>(block(index / 4).word[index % 4]) * static_cast<uint64_t>(bound)) >>
-                                32);
+    return static_cast<int64_t>(
+        (static_cast<uint64_t>(block(index / 4).word[index % 4]) * static_cast<uint64_t>(bound)) >> 32);
   }
 };
 

@@ -4,24 +4,36 @@ namespace semivox {
 
 int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::bf16: return 2;
-    case DType::u8: return 1;
-    case DType::i16: return 2;
-    case DType::i32: return 4;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::bf16:
+      return 2;
+    case DType::u8:
+      return 1;
+    case DType::i16:
+      return 2;
+    case DType::i32:
+      return 4;
   }
   throw InternalError("unknown dtype");
 }
 
 const char* name_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::bf16: return "bf16";
-    case DType::u8: return "u8";
-    case DType::i16: return "i16";
-    case DType::i32: return "i32";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::bf16:
+      return "bf16";
+    case DType::u8:
+      return "u8";
+    case DType::i16:
+      return "i16";
+    case DType::i32:
+      return "i32";
   }
   throw InternalError("unknown dtype");
 }
@@ -45,8 +57,8 @@ Tensor Tensor::zeros(Shape shape, DType dtype, Device device, MemoryTag tag) {
 }
 
 Tensor Tensor::slice(int64_t offset, int64_t count) const {
-  SEMIVOX_CHECK(offset >= 0 && count >= 0 && offset + count <= elements(), "slice ", offset, "+", count, " of ",
-                shape_.str());
+  SEMIVOX_CHECK(offset >= 0 && count >= 0 && offset + count <= elements(), "slice ", offset, "+", count,
+                " of ", shape_.str());
   Tensor t = *this;
   t.offset_ += offset * size_of(dtype_);
   t.shape_ = {1, count, 1, 1, 1};
@@ -99,10 +111,17 @@ std::vector<double> Tensor::to_doubles() const {
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(from[i]);
   };
   switch (dtype_) {
-    case DType::u8: copy(uint8_t{}); break;
-    case DType::i16: copy(int16_t{}); break;
-    case DType::i32: copy(int32_t{}); break;
-    default: dispatch_float(dtype_, copy);
+    case DType::u8:
+      copy(uint8_t{});
+      break;
+    case DType::i16:
+      copy(int16_t{});
+      break;
+    case DType::i32:
+      copy(int32_t{});
+      break;
+    default:
+      dispatch_float(dtype_, copy);
   }
   return values;
 }

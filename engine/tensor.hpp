@@ -1,6 +1,7 @@
 // Tensor: a contiguous array with five axes (N, C, D, H, W), channels innermost in memory (N, D, H, W, C).
 //
-// 2D images have D = 1. A range of samples (axis N) is contiguous, so splitting and joining batches is a view.
+// 2D images have D = 1. A range of samples (axis N) is contiguous, so splitting and joining batches is a
+// view.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +22,36 @@ const char* name_of(DType dtype);
 
 template <class T>
 DType dtype_of();
-template <> inline DType dtype_of<float>() { return DType::f32; }
-template <> inline DType dtype_of<double>() { return DType::f64; }
-template <> inline DType dtype_of<bf16>() { return DType::bf16; }
-template <> inline DType dtype_of<uint8_t>() { return DType::u8; }
-template <> inline DType dtype_of<int16_t>() { return DType::i16; }
-template <> inline DType dtype_of<int32_t>() { return DType::i32; }
+template <>
+inline DType dtype_of<float>() {
+  return DType::f32;
+}
+template <>
+inline DType dtype_of<double>() {
+  return DType::f64;
+}
+template <>
+inline DType dtype_of<bf16>() {
+  return DType::bf16;
+}
+template <>
+inline DType dtype_of<uint8_t>() {
+  return DType::u8;
+}
+template <>
+inline DType dtype_of<int16_t>() {
+  return DType::i16;
+}
+template <>
+inline DType dtype_of<int32_t>() {
+  return DType::i32;
+}
 
 struct Shape {
   int64_t n = 1, c = 1, d = 1, h = 1, w = 1;
 
-  int64_t voxels() const { return d * h * w; }            ///< per sample
-  int64_t rows() const { return n * d * h * w; }          ///< voxels of all samples
+  int64_t voxels() const { return d * h * w; }    ///< per sample
+  int64_t rows() const { return n * d * h * w; }  ///< voxels of all samples
   int64_t elements() const { return n * c * d * h * w; }
   Shape with_channels(int64_t channels) const { return {n, channels, d, h, w}; }
   Shape with_samples(int64_t samples) const { return {samples, c, d, h, w}; }
@@ -63,6 +82,7 @@ class Tensor {
   void fill_zero();
 
   bool defined() const { return storage_ != nullptr; }
+  bool sole_owner() const { return storage_.use_count() == 1; }  ///< nothing else refers to the same memory
   const Shape& shape() const { return shape_; }
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
@@ -74,8 +94,8 @@ class Tensor {
   /// Pointer to the first element; throws InternalError when T is not the tensor's dtype.
   template <class T>
   T* data() const {
-    SEMIVOX_CHECK(dtype_of<T>() == dtype_, "tensor ", shape_.str(), " holds ", name_of(dtype_), ", asked for ",
-                  name_of(dtype_of<T>()));
+    SEMIVOX_CHECK(dtype_of<T>() == dtype_, "tensor ", shape_.str(), " holds ", name_of(dtype_),
+                  ", asked for ", name_of(dtype_of<T>()));
     return static_cast<T*>(raw());
   }
 
@@ -94,10 +114,14 @@ class Tensor {
 template <class F>
 void dispatch_float(DType dtype, const F& f) {
   switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
-    case DType::bf16: return f(bf16{});
-    default: throw InternalError(text("floating-point tensor expected, found ", name_of(dtype)));
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+      return f(bf16{});
+    default:
+      throw InternalError(text("floating-point tensor expected, found ", name_of(dtype)));
   }
 }
 

@@ -1,8 +1,10 @@
-// Convolution and transposed convolution, forward and backward, on the CPU (oneDNN, plain loops) and the GPU (cuDNN).
+// Convolution and transposed convolution, forward and backward, on the CPU (oneDNN, plain loops) and the GPU
+// (cuDNN).
 //
-// Activations are channels-last (N, D, H, W, C). Weights are kept in PyTorch's order, convolution (Co, Ci, kD, kH, kW),
-// transposed convolution (Ci, Co, kD, kH, kW), as f32 (f64 in the oracle); each library packs them as it likes and keeps the
-// packed copy until the weights' version changes, i.e. packs once per optimiser step.
+// Activations are channels-last (N, D, H, W, C). Weights are kept in PyTorch's order, convolution (Co, Ci,
+// kD, kH, kW), transposed convolution (Ci, Co, kD, kH, kW), as f32 (f64 in the oracle); each library packs
+// them as it likes and keeps the packed copy until the weights' version changes, i.e. packs once per
+// optimiser step.
 #pragma once
 
 #include <array>
@@ -32,24 +34,28 @@ struct PackedWeights {
 
 /// The weights of one layer: a view into a parameter set, and the packed copies made from it.
 struct ConvWeights {
-  Tensor values;                      ///< weight_count elements, PyTorch order, f32 or f64
-  std::shared_ptr<const uint64_t> version;  ///< grows with every change of the values; owned by the parameter set
+  Tensor values;  ///< weight_count elements, PyTorch order, f32 or f64
+  std::shared_ptr<const uint64_t>
+      version;  ///< grows with every change of the values; owned by the parameter set
   mutable std::shared_ptr<PackedWeights> packed;
 };
 
-/// y = conv(x) + bias. x (N, D, H, W, Ci), y (N, D', H', W', Co) allocated by the caller with `output_shape`; bias has Co
-/// elements or is undefined. x is f32, bf16 or f64; y has the dtype of x, or is f32 for bf16 x (the logits layer).
-void conv_forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
-                  Tensor& y);
+/// y = conv(x) + bias. x (N, D, H, W, Ci), y (N, D', H', W', Co) allocated by the caller with `output_shape`;
+/// bias has Co elements or is undefined. x is f32, bf16 or f64; y has the dtype of x, or is f32 for bf16 x
+/// (the logits layer).
+void conv_forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights,
+                  const Tensor& bias, Tensor& y);
 
 /// dx = gradient of the input, overwritten. dy has the dtype of y in `conv_forward`, dx that of x.
-void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const ConvWeights& weights, Tensor& dx);
+void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const ConvWeights& weights,
+                        Tensor& dx);
 
 /// Adds the weight gradient to `dw` (PyTorch order, f32; f64 in the oracle).
 void conv_backward_weights(const ConvGeometry& geometry, const Tensor& x, const Tensor& dy, Tensor& dw);
 
-// The variants behind the three functions above. The plain loops are the specification and take f32 and f64 on the CPU;
-// f64 always goes to them. Each variant's functions take the same arguments as the functions above.
+// The variants behind the three functions above. The plain loops are the specification and take f32 and f64
+// on the CPU; f64 always goes to them. Each variant's functions take the same arguments as the functions
+// above.
 
 namespace reference {
 void conv_forward(const ConvGeometry&, const Tensor& x, const ConvWeights&, const Tensor& bias, Tensor& y);

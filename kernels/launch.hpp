@@ -1,9 +1,10 @@
 // The drivers that run a functor over data: one source for the CPU and the GPU.
 //
-// A kernel is a named struct with a `SEMIVOX_HD` call operator. `map` runs it over indices, `sum_samples` adds up K
-// values per sample, deterministically and independently of the number of threads. In a CUDA build the files that use these
-// drivers are compiled by nvcc; in a CPU build the same files are plain C++. Block-wide reductions and synchronisation
-// live here and nowhere else, so that the arithmetic tested on the CPU is the arithmetic that runs on the GPU.
+// A kernel is a named struct with a `SEMIVOX_HD` call operator. `map` runs it over indices, `sum_samples`
+// adds up K values per sample, deterministically and independently of the number of threads. In a CUDA build
+// the files that use these drivers are compiled by nvcc; in a CPU build the same files are plain C++.
+// Block-wide reductions and synchronisation live here and nowhere else, so that the arithmetic tested on the
+// CPU is the arithmetic that runs on the GPU.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,8 @@ __device__ inline double block_sum(double value) {
   __syncthreads();
   value = threadIdx.x < kThreads / 32 ? warp_sums[threadIdx.x] : 0.0;
   if (warp == 0) {
-    for (int offset = kThreads / 64; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
+    for (int offset = kThreads / 64; offset > 0; offset /= 2)
+      value += __shfl_down_sync(0xffffffffu, value, offset);
   }
   return value;
 }
@@ -89,8 +91,8 @@ void map(Device device, const char* name, int64_t n, const F& f) {
     int64_t count = n;
     F functor = f;
     void* arguments[] = {&count, &functor};
-    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_kernel<F>), grid, dim3(kThreads), arguments, 0,
-                                       cuda::stream(device.index)));
+    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_kernel<F>), grid, dim3(kThreads),
+                                       arguments, 0, cuda::stream(device.index)));
     return;
   }
 #endif
@@ -101,7 +103,8 @@ void map(Device device, const char* name, int64_t n, const F& f) {
 }
 
 /// For every sample adds K values over its voxels: `f(sample, voxel, double* sums)` adds to sums[0 ... K-1].
-/// `sums` (samples, K) lies on `device`. Fixed blocks, added in order: the same bits for any number of threads.
+/// `sums` (samples, K) lies on `device`. Fixed blocks, added in order: the same bits for any number of
+/// threads.
 template <int K, class F>
 void sum_samples(Device device, const char* name, int64_t samples, int64_t voxels, const F& f, double* sums) {
   const Range range(name, device);
@@ -117,8 +120,8 @@ void sum_samples(Device device, const char* name, int64_t samples, int64_t voxel
     F functor = f;
     void* arguments[] = {&voxel_count, &block_count, &functor, &partials};
     SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_partials_kernel<K, F>),
-                                       dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads), arguments, 0,
-                                       cuda::stream(device.index)));
+                                       dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads),
+                                       arguments, 0, cuda::stream(device.index)));
     map(device, "combine_partials", samples * K, CombinePartials{partials, sums, blocks, K});
     return;
   }

@@ -1,0 +1,69 @@
+#include "engine/atomic_file.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "engine/error.hpp"
+
+namespace semivox {
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  const std::filesystem::path final_path(path_);
+  folder_ = final_path.has_parent_path() ? final_path.parent_path().string() : ".";
+  temporary_ = text(folder_, "/.", final_path.filename().string(), ".tmp-", getpid());
+  descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail("create", errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+  if (!committed_) unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail(const char* action, int error_number) const {
+  throw DataError(text(path_, ": cannot ", action, " the file: ", std::strerror(error_number)));
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail("write", errno);
+    }
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void AtomicFile::commit() {
+  if (fsync(descriptor_) != 0) fail("flush", errno);
+  const int descriptor = std::exchange(descriptor_, -1);
+  if (close(descriptor) != 0) fail("close", errno);
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename the temporary file to", errno);
+  committed_ = true;
+  // The rename itself reaches the disk with its folder; file systems without that notion may refuse, which is
+  // fine.
+  const int folder = open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder >= 0) {
+    fsync(folder);
+    close(folder);
+  }
+}
+
+void write_file(const std::string& path, std::span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+void write_file(const std::string& path, const std::string& content) {
+  write_file(path, std::as_bytes(std::span(content)));
+}
+
+}  // namespace semivox

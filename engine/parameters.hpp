@@ -1,0 +1,101 @@
+// ParameterSet: all parameters of a network in one flat buffer, all gradients in another, all running
+// statistics in a third.
+//
+// An optimiser step, an EMA update or a checkpoint is then one pass over one array. Names and shapes are
+// PyTorch's, so that weight files can be exchanged with the reference implementations.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/random.hpp"
+#include "engine/tensor.hpp"
+
+namespace semivox {
+
+/// How a parameter's first values are drawn.
+struct Initializer {
+  enum class Kind { constant, uniform, normal };
+  Kind kind = Kind::constant;
+  double value = 0;  ///< the constant; the bound of U(-value, value); the standard deviation
+
+  static Initializer constant(double value) { return {Kind::constant, value}; }
+  static Initializer uniform(double bound) { return {Kind::uniform, bound}; }
+  static Initializer normal(double deviation) { return {Kind::normal, deviation}; }
+};
+
+struct Parameter {
+  std::string name;
+  std::vector<int64_t> dims;  ///< PyTorch's shape
+  Initializer initializer;
+  int64_t offset = 0;  ///< in the flat buffer, in elements
+  int64_t count = 1;
+  bool counter = false;  ///< a buffer that counts (`num_batches_tracked`): an integer scalar in files
+  Tensor value;          ///< view of `count` elements
+  Tensor gradient;       ///< likewise; undefined for buffers and in sets without gradients
+};
+
+class ParameterSet {
+ public:
+  ParameterSet() : version_(std::make_shared<uint64_t>(1)) {}
+  ParameterSet(const ParameterSet&) = delete;
+  ParameterSet& operator=(const ParameterSet&) = delete;
+
+  /// Declares a parameter or buffer; all are declared before `allocate`. The reference stays valid.
+  Parameter& declare(std::string name, std::vector<int64_t> dims, Initializer initializer);
+  Parameter& declare_buffer(std::string name, std::vector<int64_t> dims, double initial,
+                            bool counter = false);
+
+  /// Makes the flat buffers and the views into them. dtype f32, or f64 for the oracle. Without `gradients`
+  /// the set is a teacher.
+  void allocate(DType dtype, Device device, bool gradients);
+
+  /// Draws first values: element i of parameter p from stream (seed, p) at index i; buffers get their initial
+  /// value.
+  void initialize(uint64_t seed);
+
+  /// To be called after every change of the values.
+  void touch() { ++*version_; }
+  std::shared_ptr<const uint64_t> version() const { return version_; }
+
+  void zero_gradients();
+
+  std::deque<Parameter>& parameters() { return parameters_; }
+  const std::deque<Parameter>& parameters() const { return parameters_; }
+  std::deque<Parameter>& buffers() { return buffers_; }
+  const std::deque<Parameter>& buffers() const { return buffers_; }
+
+  Tensor& values() { return values_; }
+  const Tensor& values() const { return values_; }
+  Tensor& gradients() { return gradients_; }
+  const Tensor& gradients() const { return gradients_; }
+  Tensor& buffer_values() { return buffer_values_; }
+  const Tensor& buffer_values() const { return buffer_values_; }
+  bool trainable() const { return gradients_.defined(); }
+
+  /// Number of trained scalars, as papers count them.
+  int64_t parameter_count() const;
+
+  /// Copies values and buffers of a set with the same layout.
+  void copy_from(const ParameterSet& source);
+
+ private:
+  std::deque<Parameter> parameters_, buffers_;
+  Tensor values_, gradients_, buffer_values_;
+  std::shared_ptr<uint64_t> version_;
+};
+
+/// How the decay of an exponential moving average depends on the iteration t (counted from 0).
+enum class EmaWarmup {
+  none,   ///< always `decay` (BCP)
+  ramped  ///< min(1 - 1/(t+1), decay): copies the student at t = 0 (Mean Teacher, UA-MT)
+};
+double ema_decay(double decay, EmaWarmup warmup, int64_t iteration);
+
+/// teacher = alpha * teacher + (1 - alpha) * student over all parameters; `buffers` includes the running
+/// statistics.
+void ema_update(ParameterSet& teacher, const ParameterSet& student, double alpha, bool buffers);
+
+}  // namespace semivox

@@ -1,0 +1,80 @@
+// The tape: a Variable is a value, a gradient slot and the closure that carries its gradient to its inputs.
+//
+// Define-by-run: every differentiable op makes a new Variable. `backward` walks them in reverse order of
+// creation and drops what a closure saved, and the gradient it used, as soon as it ran. Parameters are not on
+// the tape: ops add their gradients straight into the parameter set's flat buffer.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/tensor.hpp"
+
+namespace semivox {
+
+class Variable {
+ public:
+  /// Receives the gradient of the op's result, shaped like the value, and hands gradients on with
+  /// `add_gradient`.
+  using Backward = std::function<void(const Tensor& gradient)>;
+
+  Variable() = default;
+
+  /// A leaf. With `needs_gradient` its gradient can be read after `backward`.
+  explicit Variable(Tensor value, bool needs_gradient = false);
+
+  /// The result of an op. When gradients are off or nothing needs one, the result is a plain leaf and
+  /// `backward` is dropped. `trains_parameters` says that the op has parameters of its own that want
+  /// gradients.
+  static Variable result(Tensor value, const std::vector<Variable>& inputs, bool trains_parameters,
+                         Backward backward);
+
+  bool defined() const { return node_ != nullptr; }
+  const Tensor& value() const { return node_->value; }
+  const Tensor& gradient() const { return node_->gradient; }
+  bool needs_gradient() const { return node_ && node_->needs_gradient; }
+  const Shape& shape() const { return node_->value.shape(); }
+
+  /// Adds to the gradient slot; takes the tensor over when the slot is empty. Ignored when no gradient is
+  /// needed.
+  void add_gradient(const Tensor& gradient) const;
+
+  /// The value without its history.
+  Variable detached() const { return Variable(node_->value); }
+
+  /// A view of samples begin ... begin+count-1 that passes gradients back into those rows.
+  Variable samples(int64_t begin, int64_t count) const;
+
+  /// Runs the tape backwards from this scalar (one f64 element), starting with gradient 1.
+  void backward() const;
+
+ private:
+  struct Node {
+    Tensor value;
+    Tensor gradient;
+    bool needs_gradient = false;
+    uint64_t order = 0;  // position on the tape
+    std::vector<std::shared_ptr<Node>> inputs;
+    Backward backward;
+  };
+  std::shared_ptr<Node> node_;
+};
+
+/// While one is alive, ops of this thread record nothing.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+};
+
+/// False inside a NoGrad scope.
+bool gradients_enabled();
+
+/// a + b and factor * a for scalars (one f64 element), to put a method's loss together.
+Variable operator+(const Variable& a, const Variable& b);
+Variable operator*(double factor, const Variable& a);
+
+}  // namespace semivox
