@@ -1,0 +1,112 @@
+// The distance transform against the minimum over all object voxels.
+#include "kernels/distance.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "engine/parallel.hpp"
+#include "engine/random.hpp"
+
+using namespace semivox;
+
+namespace {
+
+Tensor random_mask(const Shape& shape, double share, uint64_t seed) {
+  const RandomStream random{seed, 0, 0};
+  Tensor mask = Tensor::empty(shape, DType::u8, Device{});
+  for (int64_t i = 0; i < mask.elements(); ++i) mask.data<uint8_t>()[i] = random.uniform(i) < share ? 7 : 0;
+  return mask;
+}
+
+std::vector<double> brute_force(const Tensor& mask, std::array<double, 3> spacing) {
+  const Shape s = mask.shape();
+  std::vector<double> result(static_cast<size_t>(mask.elements()), std::numeric_limits<double>::infinity());
+  const auto square = [](double x) { return x * x; };
+  for (int64_t n = 0; n < s.n; ++n) {
+    for (int64_t a = 0; a < s.voxels(); ++a) {
+      for (int64_t b = 0; b < s.voxels(); ++b) {
+        if (mask.data<uint8_t>()[n * s.voxels() + b] == 0) continue;
+        const double squared = square(spacing[0] * static_cast<double>(a / (s.h * s.w) - b / (s.h * s.w))) +
+                               square(spacing[1] * static_cast<double>(a / s.w % s.h - b / s.w % s.h)) +
+                               square(spacing[2] * static_cast<double>(a % s.w - b % s.w));
+        double& best = result[static_cast<size_t>(n * s.voxels() + a)];
+        best = std::min(best, squared);
+      }
+    }
+  }
+  return result;
+}
+
+const std::vector<Shape> kShapes{{2, 1, 7, 8, 9},  {1, 1, 1, 14, 15}, {1, 1, 13, 1, 6},  {1, 1, 6, 11, 1},
+                                 {1, 1, 1, 1, 20}, {1, 1, 20, 1, 1},  {1, 1, 12, 10, 11}};
+
+}  // namespace
+
+TEST_CASE("distance: unit spacing is exact, in f64 and f32") {
+  uint64_t seed = 1;
+  for (const Shape& shape : kShapes) {
+    for (const double share : {0.005, 0.03, 0.2, 0.7}) {
+      CAPTURE(shape.str());
+      CAPTURE(share);
+      const Tensor mask = random_mask(shape, share, seed++);
+      const std::vector<double> expected = brute_force(mask, {1, 1, 1});
+      for (const DType dtype : {DType::f64, DType::f32}) {
+        Tensor out = Tensor::empty(shape, dtype, Device{});
+        kernels::squared_distance(mask, {1, 1, 1}, out);
+        CHECK(out.to_doubles() == expected);
+      }
+    }
+  }
+}
+
+TEST_CASE("distance: anisotropic spacing") {
+  uint64_t seed = 50;
+  for (const Shape& shape : kShapes) {
+    for (const std::array<double, 3>& spacing :
+         {std::array{0.625, 0.625, 1.25}, std::array{10.0, 1.37, 0.91}}) {
+      CAPTURE(shape.str());
+      const Tensor mask = random_mask(shape, 0.03, seed++);
+      const std::vector<double> expected = brute_force(mask, spacing);
+      Tensor out = Tensor::empty(shape, DType::f64, Device{});
+      kernels::squared_distance(mask, spacing, out);
+      const std::vector<double> found = out.to_doubles();
+      for (size_t i = 0; i < found.size(); ++i) {
+        if (std::isinf(expected[i])) {
+          REQUIRE(found[i] == expected[i]);
+        } else {
+          REQUIRE(std::abs(found[i] - expected[i]) <= 1e-14 * expected[i]);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("distance: an empty sample is infinitely far, its neighbour in the batch is not touched") {
+  const Shape shape{2, 1, 3, 4, 5};
+  Tensor mask = Tensor::zeros(shape, DType::u8, Device{});
+  mask.data<uint8_t>()[shape.voxels()] = 1;  // first voxel of the second sample
+  Tensor out = Tensor::empty(shape, DType::f64, Device{});
+  kernels::squared_distance(mask, {1, 1, 1}, out);
+  const double* values = out.data<double>();
+  CHECK(std::all_of(values, values + shape.voxels(), [](double v) { return std::isinf(v) && v > 0; }));
+  CHECK(values[shape.voxels()] == 0);
+  CHECK(values[2 * shape.voxels() - 1] == 4 + 9 + 16);
+}
+
+TEST_CASE("distance: the same bits with 1 and 4 threads") {
+  const Shape shape{2, 1, 70, 80, 72};
+  const Tensor mask = random_mask(shape, 0.0005, 9);
+  Tensor one = Tensor::empty(shape, DType::f64, Device{});
+  Tensor four = Tensor::empty(shape, DType::f64, Device{});
+  const int threads = thread_count();
+  set_thread_count(1);
+  kernels::squared_distance(mask, {0.7, 0.9, 1.3}, one);
+  set_thread_count(4);
+  kernels::squared_distance(mask, {0.7, 0.9, 1.3}, four);
+  set_thread_count(threads);
+  CHECK(one.to_doubles() == four.to_doubles());
+}
