@@ -1,0 +1,88 @@
+#include "kernels/conv.hpp"
+
+#include "engine/profile.hpp"
+
+namespace semivox::kernels {
+
+namespace {
+
+void check_activations(const ConvGeometry& g, const Tensor& input, const Tensor& output) {
+  const Shape expected = g.output_shape(input.shape());
+  SEMIVOX_CHECK(output.shape() == expected, "convolution of ", input.shape().str(), ": output ",
+                output.shape().str(), ", expected ", expected.str());
+  const bool logits = input.dtype() == DType::bf16 && output.dtype() == DType::f32;
+  SEMIVOX_CHECK(input.dtype() == output.dtype() || logits, "convolution from ", name_of(input.dtype()),
+                " to ", name_of(output.dtype()));
+  SEMIVOX_CHECK(input.dtype() == DType::f32 || input.dtype() == DType::bf16 || input.dtype() == DType::f64,
+                "convolution of ", name_of(input.dtype()));
+  SEMIVOX_CHECK(input.device() == output.device(), "input on ", input.device().name(), ", output on ",
+                output.device().name());
+}
+
+/// Weights, their gradient and the bias are f32, f64 when the activations are.
+void check_parameters(const Tensor& values, int64_t count, const Tensor& activations) {
+  const DType expected = activations.dtype() == DType::f64 ? DType::f64 : DType::f32;
+  SEMIVOX_CHECK(values.elements() == count, "convolution parameters: ", values.elements(),
+                " values, expected ", count);
+  SEMIVOX_CHECK(values.dtype() == expected, "convolution parameters are ", name_of(values.dtype()),
+                ", expected ", name_of(expected));
+  SEMIVOX_CHECK(values.device() == activations.device(), "parameters on ", values.device().name(),
+                ", activations on ", activations.device().name());
+}
+
+}  // namespace
+
+Shape ConvGeometry::output_shape(const Shape& input) const {
+  SEMIVOX_CHECK(input.c == in_channels, "convolution of ", input.str(), ": expected ", in_channels,
+                " channels");
+  const auto size = [&](int axis, int64_t i) {
+    const int64_t reach = transposed ? (i - 1) * stride[axis] - 2 * padding[axis] + kernel[axis]
+                                     : i + 2 * padding[axis] - kernel[axis];
+    const int64_t o = transposed ? reach : reach / stride[axis] + 1;
+    SEMIVOX_CHECK(reach >= 0 && o > 0, "convolution of ", input.str(), ": axis ", axis, " of size ", i,
+                  " is too small for kernel ", kernel[axis]);
+    return o;
+  };
+  return {input.n, out_channels, size(0, input.d), size(1, input.h), size(2, input.w)};
+}
+
+void conv_forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights,
+                  const Tensor& bias, Tensor& y) {
+  check_activations(geometry, x, y);
+  check_parameters(weights.values, geometry.weight_count(), x);
+  if (bias.defined()) check_parameters(bias, geometry.out_channels, x);
+  const Range range("conv.forward", x.device());
+#ifdef SEMIVOX_CUDA
+  if (x.device().is_cuda()) return cudnn::conv_forward(geometry, x, weights, bias, y);
+#endif
+  SEMIVOX_CHECK(!x.device().is_cuda(), "built without CUDA");
+  if (x.dtype() == DType::f64) return reference::conv_forward(geometry, x, weights, bias, y);
+  onednn::conv_forward(geometry, x, weights, bias, y);
+}
+
+void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const ConvWeights& weights,
+                        Tensor& dx) {
+  check_activations(geometry, dx, dy);
+  check_parameters(weights.values, geometry.weight_count(), dx);
+  const Range range("conv.backward_data", dx.device());
+#ifdef SEMIVOX_CUDA
+  if (dx.device().is_cuda()) return cudnn::conv_backward_data(geometry, dy, weights, dx);
+#endif
+  SEMIVOX_CHECK(!dx.device().is_cuda(), "built without CUDA");
+  if (dx.dtype() == DType::f64) return reference::conv_backward_data(geometry, dy, weights, dx);
+  onednn::conv_backward_data(geometry, dy, weights, dx);
+}
+
+void conv_backward_weights(const ConvGeometry& geometry, const Tensor& x, const Tensor& dy, Tensor& dw) {
+  check_activations(geometry, x, dy);
+  check_parameters(dw, geometry.weight_count(), x);
+  const Range range("conv.backward_weights", x.device());
+#ifdef SEMIVOX_CUDA
+  if (x.device().is_cuda()) return cudnn::conv_backward_weights(geometry, x, dy, dw);
+#endif
+  SEMIVOX_CHECK(!x.device().is_cuda(), "built without CUDA");
+  if (x.dtype() == DType::f64) return reference::conv_backward_weights(geometry, x, dy, dw);
+  onednn::conv_backward_weights(geometry, x, dy, dw);
+}
+
+}  // namespace semivox::kernels

@@ -1,0 +1,165 @@
+// Convolutions on the CPU by oneDNN, in f32 and bf16.
+//
+// Formats, chosen by measurement: channels-last throughout, except f32 layers with 16 channels on both sides,
+// whose tensors are described as blocks of 16 channels (the same bytes), which is faster. Strided layers
+// without overlap go to conv_patches.cpp. Where the library has nothing but its reference implementation,
+// bf16 is computed in f32 and f32 by the plain loops.
+
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "engine/parallel.hpp"
+#include "kernels/conv_grids.hpp"
+#include "kernels/conv_packed.hpp"
+#include "kernels/conv_patches.hpp"
+#include "kernels/onednn_primitives.hpp"
+
+namespace semivox::kernels::onednn {
+
+namespace {
+
+using dnnl::memory;
+
+/// A convolution primitive with the formats of its activations.
+struct Convolution {
+  MemoryDesc fine, coarse, bias;
+  Primitive primitive;
+};
+
+MemoryDesc activation_desc(const Shape& s, DType dtype, bool blocks_of_16) {
+  return {{s.n, s.c, s.d, s.h, s.w},
+          data_type(dtype),
+          blocks_of_16 ? memory::format_tag::nCdhw16c : memory::format_tag::ndhwc};
+}
+
+MemoryDesc plain_weights_desc(const ConvGeometry& g, const Shape& fine, const Shape& coarse) {
+  return {{coarse.c, fine.c, g.kernel[0], g.kernel[1], g.kernel[2]},
+          memory::data_type::f32,
+          memory::format_tag::oidhw};
+}
+
+/// The primitive for these tensors; made at the first call with such shapes and types.
+const Convolution& convolution(Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
+                               DType weights_dtype, bool bias) {
+  static std::map<std::vector<int64_t>, Convolution> convolutions;
+  static std::mutex mutex;
+  const Shape f = fine.shape(), c = coarse.shape();
+  std::vector<int64_t> key{static_cast<int64_t>(pass),
+                           bias,
+                           thread_count(),
+                           static_cast<int64_t>(weights_dtype),
+                           static_cast<int64_t>(fine.dtype()),
+                           static_cast<int64_t>(coarse.dtype()),
+                           f.n,
+                           f.c,
+                           f.d,
+                           f.h,
+                           f.w,
+                           c.c,
+                           c.d,
+                           c.h,
+                           c.w};
+  for (const auto& three : {g.kernel, g.stride, g.padding}) key.insert(key.end(), three.begin(), three.end());
+
+  const std::lock_guard lock(mutex);
+  if (const auto found = convolutions.find(key); found != convolutions.end()) return found->second;
+  const bool blocks_of_16 =
+      fine.dtype() == DType::f32 && coarse.dtype() == DType::f32 && f.c == 16 && c.c == 16;
+  ConvolutionDescs descs;
+  descs.fine = activation_desc(f, fine.dtype(), blocks_of_16);
+  descs.coarse = activation_desc(c, coarse.dtype(), blocks_of_16);
+  if (bias) descs.bias = MemoryDesc({c.c}, memory::data_type::f32, memory::format_tag::a);
+  descs.weights_type = data_type(weights_dtype);
+  descs.weights = {c.c, f.c, g.kernel[0], g.kernel[1], g.kernel[2]};
+  descs.stride.assign(g.stride.begin(), g.stride.end());
+  descs.padding.assign(g.padding.begin(), g.padding.end());
+  Convolution made{descs.fine, descs.coarse, descs.bias, make_convolution(pass, descs)};
+  return convolutions.emplace(key, std::move(made)).first->second;
+}
+
+memory packed_for(const Convolution& c, const ConvGeometry& g, const ConvWeights& weights, const Shape& fine,
+                  const Shape& coarse) {
+  return packed_weights(weights, c.primitive.weights, [&](const memory& packed) {
+    reorder(as_memory(plain_weights_desc(g, fine, coarse), weights.values.raw()), packed);
+  });
+}
+
+/// The same values as another dtype; the tensor itself when it has that dtype.
+Tensor as_dtype(const Tensor& tensor, DType dtype) {
+  if (tensor.dtype() == dtype) return tensor;
+  Tensor converted = Tensor::empty(tensor.shape(), dtype, {}, MemoryTag::workspace);
+  const MemoryDesc from({tensor.elements()}, data_type(tensor.dtype()), memory::format_tag::a);
+  const MemoryDesc to({tensor.elements()}, data_type(dtype), memory::format_tag::a);
+  reorder(as_memory(from, tensor.raw()), as_memory(to, converted.raw()));
+  return converted;
+}
+
+void add_bias(Tensor& tensor, const Tensor& bias) {
+  const float* b = bias.data<float>();
+  const int64_t channels = tensor.shape().c;
+  const auto add = [&](auto* values) {
+    parallel_blocks(tensor.shape().rows(), 1024, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        for (int64_t c = 0; c < channels; ++c) values[row * channels + c] = values[row * channels + c] + b[c];
+      }
+    });
+  };
+  if (tensor.dtype() == DType::bf16) return add(tensor.data<bf16>());
+  add(tensor.data<float>());
+}
+
+void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights, const Tensor& bias,
+               Tensor& coarse) {
+  if (is_patchwise(g)) return patches_to_coarse(g, fine, weights, bias, coarse);
+  const Convolution& c = convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined());
+  Arguments arguments{{DNNL_ARG_SRC, as_memory(c.fine, fine.raw())},
+                      {DNNL_ARG_WEIGHTS, packed_for(c, g, weights, fine.shape(), coarse.shape())},
+                      {DNNL_ARG_DST, as_memory(c.coarse, coarse.raw())}};
+  if (bias.defined()) arguments.insert({DNNL_ARG_BIAS, as_memory(c.bias, bias.raw())});
+  c.primitive.run(arguments);
+}
+
+void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights, const Tensor& bias,
+             Tensor& fine) {
+  if (is_patchwise(g)) return patches_to_fine(g, coarse, weights, bias, fine);
+  const Convolution& c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false);
+  c.primitive.run({{DNNL_ARG_DIFF_DST, as_memory(c.coarse, coarse.raw())},
+                   {DNNL_ARG_WEIGHTS, packed_for(c, g, weights, fine.shape(), coarse.shape())},
+                   {DNNL_ARG_DIFF_SRC, as_memory(c.fine, fine.raw())}});
+  if (bias.defined()) add_bias(fine, bias);
+}
+
+void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, Tensor& dw) {
+  if (is_patchwise(g)) return patches_to_weights(g, fine, coarse, dw);
+  const Convolution& c = convolution(Pass::weights, g, fine, coarse, fine.dtype(), false);
+  const Tensor gradient = Tensor::empty({1, static_cast<int64_t>(c.primitive.weights.get_size()), 1, 1, 1},
+                                        DType::u8, {}, MemoryTag::workspace);
+  const memory packed = as_memory(c.primitive.weights, gradient.raw());
+  c.primitive.run({{DNNL_ARG_SRC, as_memory(c.fine, fine.raw())},
+                   {DNNL_ARG_DIFF_DST, as_memory(c.coarse, coarse.raw())},
+                   {DNNL_ARG_DIFF_WEIGHTS, packed}});
+  reorder(packed, as_memory(plain_weights_desc(g, fine.shape(), coarse.shape()), dw.raw()), true);
+}
+
+}  // namespace
+
+void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
+                  Tensor& y) {
+  if (g.transposed) return to_fine(g, x, weights, bias, y);
+  to_coarse(g, x, weights, bias, y);
+}
+
+void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
+  const Tensor gradient = as_dtype(dy, dx.dtype());
+  if (g.transposed) return to_coarse(g, gradient, weights, {}, dx);
+  to_fine(g, gradient, weights, {}, dx);
+}
+
+void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
+  const Tensor gradient = as_dtype(dy, x.dtype());
+  if (g.transposed) return to_weights(g, gradient, x, dw);
+  to_weights(g, x, gradient, dw);
+}
+
+}  // namespace semivox::kernels::onednn

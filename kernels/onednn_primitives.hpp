@@ -1,0 +1,58 @@
+// What convolutions need from oneDNN, behind functions that hide the difference between its versions 2 and 3.
+//
+// Primitives are made once and kept by the caller; memory is always ours: activations and scratch come from
+// tensors.
+#pragma once
+
+#include <dnnl.hpp>
+#include <unordered_map>
+
+#include "engine/tensor.hpp"
+
+namespace semivox::kernels::onednn {
+
+using MemoryDesc = dnnl::memory::desc;
+using Arguments = std::unordered_map<int, dnnl::memory>;
+
+const dnnl::engine& cpu_engine();
+dnnl::memory::data_type data_type(DType dtype);
+
+/// The elements at `data`, described by `desc`.
+inline dnnl::memory as_memory(const MemoryDesc& desc, void* data) { return {desc, cpu_engine(), data}; }
+
+/// A primitive with the formats that it chose, and the scratch memory that each concurrent call needs.
+struct Primitive {
+  dnnl::primitive primitive;
+  MemoryDesc weights;  ///< of the second operand: packed weights, or the weight gradient
+  MemoryDesc scratchpad;
+  bool is_reference;  ///< oneDNN's reference implementation, up to a thousand times slower: not to be used
+
+  /// Runs with scratch memory at `scratch` (scratchpad.get_size() bytes).
+  void run(Arguments arguments, void* scratch) const;
+
+  /// Runs with scratch memory of its own.
+  void run(const Arguments& arguments) const;
+};
+
+/// The three operations of kernels/conv_grids.hpp.
+enum class Pass { to_coarse, to_fine, weights };
+
+struct ConvolutionDescs {
+  MemoryDesc fine, coarse, bias;  ///< no bias: default
+  dnnl::memory::data_type weights_type;
+  dnnl::memory::dims weights;  ///< coarse channels, fine channels, kD, kH, kW
+  dnnl::memory::dims stride, padding;
+};
+
+/// Convolution, its gradient of the input or of the weights (f32).
+Primitive make_convolution(Pass pass, const ConvolutionDescs& descs);
+
+/// c = a * b + bias (no bias: default), or c += a * b when `accumulate`. To be run inside a parallel region,
+/// by one thread.
+Primitive make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c, const MemoryDesc& bias,
+                      bool accumulate);
+
+/// Copies between formats and dtypes; adds to the destination when `accumulate`.
+void reorder(const dnnl::memory& from, const dnnl::memory& to, bool accumulate = false);
+
+}  // namespace semivox::kernels::onednn
