@@ -1,0 +1,152 @@
+// Drivers for channels-last feature maps: `map_channels` runs a functor over every element with its channel
+// at hand, `sum_channels` adds up K values per (sample, channel). See kernels/launch.hpp for the idea; sums
+// are deterministic.
+#pragma once
+
+#include "kernels/launch.hpp"
+
+namespace semivox::kernels {
+
+/// Rows (voxels) that one block of `sum_channels` adds up, on CPU and GPU.
+constexpr int64_t kRowBlock = 1024;
+
+#ifdef __CUDACC__
+
+template <class F>
+__global__ void __launch_bounds__(kThreads)
+    map_channels_kernel(int64_t rows, int64_t voxels, int64_t channels, F f) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  const int64_t elements = rows * channels;
+  int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (elements < (int64_t{1} << 31)) {  // 32-bit divisions are several times cheaper
+    for (; i < elements; i += stride) {
+      const uint32_t row = static_cast<uint32_t>(i) / static_cast<uint32_t>(channels);
+      const uint32_t sample = row / static_cast<uint32_t>(voxels);
+      f(sample, row, i - static_cast<int64_t>(row) * channels);
+    }
+  } else {
+    for (; i < elements; i += stride) {
+      const int64_t row = i / channels;
+      f(row / voxels, row, i - row * channels);
+    }
+  }
+}
+
+template <int K, class F>
+__global__ void __launch_bounds__(kThreads)
+    sum_channels_kernel(int64_t voxels, int64_t blocks, int64_t channels, F f,
+                        double* partials /* (samples, blocks, K, channels) */) {
+  __shared__ double lane_sums[kThreads];
+  const int64_t sample = blockIdx.x / blocks, block = blockIdx.x % blocks;
+  const int64_t begin = block * kRowBlock;
+  const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+  // Threads are laid out as (lane, channel) so that neighbouring threads read neighbouring channels.
+  const int64_t first = static_cast<int64_t>(blockIdx.y) * kThreads;
+  const int width = static_cast<int>(channels - first < kThreads ? channels - first : kThreads);
+  const int lanes = kThreads / width;
+  const int lane = threadIdx.x / width, c = threadIdx.x % width;
+  double sums[K] = {};
+  if (lane < lanes) {
+    for (int64_t v = begin + lane; v < end; v += lanes) {
+      double terms[K];
+      f(sample, sample * voxels + v, first + c, terms);
+      for (int k = 0; k < K; ++k) sums[k] += terms[k];
+    }
+  }
+  for (int k = 0; k < K; ++k) {
+    __syncthreads();  // the previous use of lane_sums is over
+    lane_sums[threadIdx.x] = sums[k];
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < width) {
+      double total = 0;
+      for (int l = 0; l < lanes; ++l) total += lane_sums[l * width + threadIdx.x];
+      partials[(static_cast<int64_t>(blockIdx.x) * K + k) * channels + first + threadIdx.x] = total;
+    }
+  }
+}
+
+#endif  // __CUDACC__
+
+/// Calls `f(sample, row, channel)` for every element; row = sample * voxels + voxel, the element's index is
+/// row * channels + channel. Elements of a row must not depend on each other.
+template <class F>
+void map_channels(Device device, const char* name, int64_t samples, int64_t voxels, int64_t channels,
+                  const F& f) {
+  const Range range(name, device);
+  const int64_t rows = samples * voxels;
+  if (rows <= 0 || channels <= 0) return;
+#ifdef __CUDACC__
+  if (device.is_cuda()) {
+    cuda::use(device.index);
+    const int64_t blocks = (rows * channels + kThreads - 1) / kThreads;
+    int64_t row_count = rows, voxel_count = voxels, channel_count = channels;
+    F functor = f;
+    void* arguments[] = {&row_count, &voxel_count, &channel_count, &functor};
+    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_channels_kernel<F>),
+                                       dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
+                                       dim3(kThreads), arguments, 0, cuda::stream(device.index)));
+    return;
+  }
+#endif
+  SEMIVOX_CHECK(!device.is_cuda(), name, ": built without CUDA");
+  const int64_t blocks = (voxels + kRowBlock - 1) / kRowBlock;
+  parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
+    const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
+    const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+    const F functor = f;
+    for (int64_t v = begin; v < end; ++v) {
+      const int64_t row = sample * voxels + v;
+#pragma GCC ivdep
+      for (int64_t c = 0; c < channels; ++c) functor(sample, row, c);
+    }
+  });
+}
+
+/// For every sample and channel adds K values over the voxels: `f(sample, row, channel, double (&terms)[K])`
+/// sets the K terms of one element. `sums` (samples, K, channels) lies on `device`.
+template <int K, class F>
+void sum_channels(Device device, const char* name, int64_t samples, int64_t voxels, int64_t channels,
+                  const F& f, double* sums) {
+  const Range range(name, device);
+  if (samples <= 0 || channels <= 0) return;
+  const int64_t blocks = voxels > 0 ? (voxels + kRowBlock - 1) / kRowBlock : 1;
+  const Tensor partials_tensor =
+      Tensor::empty({1, samples * blocks * K * channels, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
+  double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
+#ifdef __CUDACC__
+  if (device.is_cuda()) {
+    cuda::use(device.index);
+    int64_t voxel_count = voxels, block_count = blocks, channel_count = channels;
+    F functor = f;
+    void* arguments[] = {&voxel_count, &block_count, &channel_count, &functor, &partials};
+    const dim3 grid(static_cast<unsigned>(samples * blocks),
+                    static_cast<unsigned>((channels + kThreads - 1) / kThreads));
+    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_channels_kernel<K, F>), grid,
+                                       dim3(kThreads), arguments, 0, cuda::stream(device.index)));
+    map(device, "combine_partials", samples * K * channels,
+        CombinePartials{partials, sums, blocks, K * channels});
+    return;
+  }
+#endif
+  SEMIVOX_CHECK(!device.is_cuda(), name, ": built without CUDA");
+  parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
+    const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
+    const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+    const F functor = f;
+    double* local = partials + index * K * channels;  // (K, channels)
+    for (int64_t i = 0; i < K * channels; ++i) local[i] = 0;
+    for (int64_t v = begin; v < end; ++v) {
+      const int64_t row = sample * voxels + v;
+#pragma GCC ivdep
+      for (int64_t c = 0; c < channels; ++c) {
+        double terms[K];
+        functor(sample, row, c, terms);
+        for (int k = 0; k < K; ++k) local[k * channels + c] += terms[k];
+      }
+    }
+  });
+  map(device, "combine_partials", samples * K * channels,
+      CombinePartials{partials, sums, blocks, K * channels});
+}
+
+}  // namespace semivox::kernels

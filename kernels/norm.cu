@@ -1,0 +1,408 @@
+#include "kernels/norm.hpp"
+
+#include "engine/arithmetic.hpp"
+#include "kernels/channels.hpp"
+
+namespace semivox::kernels {
+
+namespace {
+
+template <class T>
+struct Moments {
+  const T* y;  // (N, V, C)
+  int64_t channels;
+  SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c, double (&terms)[2]) const {
+    const double value = static_cast<compute_t<T>>(y[row * channels + c]);
+    terms[0] = value;
+    terms[1] = value * value;
+  }
+};
+
+// Layout and statistics shared by the two small kernels that turn sums into per-(sample, channel)
+// coefficients.
+template <class P>
+struct Statistics {
+  Norm norm;
+  bool batch_statistics;
+  int64_t samples, voxels, channels, groups;
+  double epsilon;
+  const double* sums;         // (N, 2, C) of y
+  const P* running_mean;      // (C) or null
+  const P* running_variance;  // (C) or null
+  double dropout;
+  RandomStream random;
+
+  SEMIVOX_HD double drop(int64_t n, int64_t c) const {
+    if (dropout <= 0) return 1.0;
+    return random.uniform(static_cast<uint64_t>(n * channels + c)) < dropout ? 0.0 : 1.0 / (1.0 - dropout);
+  }
+
+  // Mean and variance that element (n, c) is normalised with, and the number of values they were taken over.
+  SEMIVOX_HD void moments(int64_t n, int64_t c, double& mean, double& variance, double& count) const {
+    if (norm == Norm::batch && !batch_statistics) {
+      mean = running_mean[c];
+      variance = running_variance[c];
+      count = 1;
+      return;
+    }
+    int64_t n0 = n, n1 = n + 1, c0 = c, c1 = c + 1;
+    if (norm == Norm::batch) {
+      n0 = 0;
+      n1 = samples;
+    } else if (norm == Norm::group) {
+      const int64_t width = channels / groups;
+      c0 = c / width * width;
+      c1 = c0 + width;
+    }
+    double sum = 0, square = 0;
+    for (int64_t i = n0; i < n1; ++i) {
+      for (int64_t k = c0; k < c1; ++k) {
+        sum += sums[(i * 2 + 0) * channels + k];
+        square += sums[(i * 2 + 1) * channels + k];
+      }
+    }
+    count = static_cast<double>((n1 - n0) * (c1 - c0) * voxels);
+    mean = sum / count;
+    variance = square / count - mean * mean;
+    if (variance < 0) variance = 0;  // rounding of a constant channel
+  }
+};
+
+template <class P>
+struct FinalizeForward {
+  Statistics<P> statistics;
+  const P* gamma;  // (C) or null
+  const P* beta;   // (C) or null
+  P* running_mean;
+  P* running_variance;
+  P* batches;  // (1) or null
+  double momentum;
+  P* scale;  // (N, C)
+  P* shift;  // (N, C)
+  SEMIVOX_HD void operator()(int64_t i) const {
+    const int64_t n = i / statistics.channels, c = i % statistics.channels;
+    double mean = 0, inverse_std = 1;
+    if (statistics.norm != Norm::none) {
+      double variance = 1, count = 1;
+      statistics.moments(n, c, mean, variance, count);
+      inverse_std = 1.0 / sqrt(variance + statistics.epsilon);
+      if (statistics.norm == Norm::batch && statistics.batch_statistics && n == 0 &&
+          running_mean != nullptr) {
+        const double unbiased = count > 1 ? variance * count / (count - 1) : variance;
+        running_mean[c] = static_cast<P>((1 - momentum) * running_mean[c] + momentum * mean);
+        running_variance[c] = static_cast<P>((1 - momentum) * running_variance[c] + momentum * unbiased);
+        if (c == 0 && batches != nullptr) batches[0] += P(1);
+      }
+    }
+    const double m = statistics.drop(n, c);
+    const double g = gamma != nullptr ? static_cast<double>(gamma[c]) : 1.0;
+    const double b = beta != nullptr ? static_cast<double>(beta[c]) : 0.0;
+    scale[i] = static_cast<P>(m * g * inverse_std);
+    shift[i] = static_cast<P>(m * (b - mean * g * inverse_std));
+  }
+};
+
+template <class T, Skip kSkip>
+struct Apply {
+  using P = compute_t<T>;
+  const T* y;      // (N, V, C)
+  const T* skip;   // (N, V, C) or null
+  T* out;          // (N, V, C)
+  const P* scale;  // (N, C)
+  const P* shift;  // (N, C)
+  const P* slope;  // (C)
+  const P* drop;   // (N, C), Skip::before only
+  int64_t channels;
+  SEMIVOX_HD void operator()(int64_t n, int64_t row, int64_t c) const {
+    const int64_t i = row * channels + c, k = n * channels + c;
+    P z = static_cast<P>(y[i]) * scale[k] + shift[k];
+    if constexpr (kSkip == Skip::before) z += drop[k] * static_cast<P>(skip[i]);
+    P a = z > P(0) ? z : slope[c] * z;
+    if constexpr (kSkip == Skip::after) a += static_cast<P>(skip[i]);
+    out[i] = a;
+  }
+};
+
+template <class T, Skip kSkip>
+struct BackwardSums {
+  using P = compute_t<T>;
+  const T* y;
+  const T* skip;
+  const T* d_out;
+  const P* scale;
+  const P* shift;
+  const P* slope;
+  const P* drop;
+  int64_t channels;
+  // Sums of dz, dz * y and (below zero) d_out * z, where z is what enters the activation.
+  SEMIVOX_HD void operator()(int64_t n, int64_t row, int64_t c, double (&terms)[3]) const {
+    const int64_t i = row * channels + c, k = n * channels + c;
+    const P value = static_cast<P>(y[i]), d = static_cast<P>(d_out[i]);
+    P z = value * scale[k] + shift[k];
+    if constexpr (kSkip == Skip::before) z += drop[k] * static_cast<P>(skip[i]);
+    const P dz = z > P(0) ? d : slope[c] * d;
+    terms[0] = dz;
+    terms[1] = static_cast<double>(dz) * value;
+    terms[2] = z > P(0) ? P(0) : d * z;
+  }
+};
+
+// Coefficients of d_y = a * dz + b * y + k, and the gradients of the block's parameters.
+template <class P>
+struct FinalizeBackward {
+  Statistics<P> statistics;
+  const double* grad_sums;                 // (N, 3, C)
+  const P* gamma;                          // (C) or null
+  P *d_gamma, *d_beta, *d_bias, *d_slope;  // (C) or null; added to
+  P *a, *b, *k;                            // (N, C)
+
+  SEMIVOX_HD double gamma_of(int64_t c) const {
+    return gamma != nullptr ? static_cast<double>(gamma[c]) : 1.0;
+  }
+  SEMIVOX_HD double sum_dz(int64_t n, int64_t c) const {
+    return statistics.drop(n, c) * grad_sums[(n * 3 + 0) * statistics.channels + c];
+  }
+  SEMIVOX_HD double sum_dz_y(int64_t n, int64_t c) const {
+    return statistics.drop(n, c) * grad_sums[(n * 3 + 1) * statistics.channels + c];
+  }
+
+  SEMIVOX_HD void coefficients(int64_t n, int64_t c, double& ca, double& cb, double& ck) const {
+    const double m = statistics.drop(n, c);
+    if (statistics.norm == Norm::none) {
+      ca = m;
+      cb = ck = 0;
+      return;
+    }
+    double mean, variance, count;
+    statistics.moments(n, c, mean, variance, count);
+    const double inverse_std = 1.0 / sqrt(variance + statistics.epsilon);
+    ca = gamma_of(c) * inverse_std * m;
+    cb = ck = 0;
+    if (statistics.norm == Norm::batch && !statistics.batch_statistics)
+      return;  // constants, no gradient through them
+    int64_t n0 = n, n1 = n + 1, c0 = c, c1 = c + 1;
+    if (statistics.norm == Norm::batch) {
+      n0 = 0;
+      n1 = statistics.samples;
+    } else if (statistics.norm == Norm::group) {
+      const int64_t width = statistics.channels / statistics.groups;
+      c0 = c / width * width;
+      c1 = c0 + width;
+    }
+    double
+        t1 = 0,
+        t2 = 0;  // sums of gamma*dz and of gamma*dz*normalised y over the values that share mean and variance
+    for (int64_t i = n0; i < n1; ++i) {
+      for (int64_t j = c0; j < c1; ++j) {
+        t1 += gamma_of(j) * sum_dz(i, j);
+        t2 += gamma_of(j) * (sum_dz_y(i, j) - mean * sum_dz(i, j)) * inverse_std;
+      }
+    }
+    cb = -inverse_std * inverse_std * t2 / count;
+    ck = -inverse_std * t1 / count - mean * cb;
+  }
+
+  SEMIVOX_HD void operator()(int64_t i) const {
+    const int64_t n = i / statistics.channels, c = i % statistics.channels;
+    double ca, cb, ck;
+    coefficients(n, c, ca, cb, ck);
+    a[i] = static_cast<P>(ca);
+    b[i] = static_cast<P>(cb);
+    k[i] = static_cast<P>(ck);
+    if (n != 0) return;
+    double gamma_sum = 0, beta_sum = 0, bias_sum = 0, slope_sum = 0;
+    for (int64_t s = 0; s < statistics.samples; ++s) {
+      coefficients(s, c, ca, cb, ck);
+      bias_sum += ca * grad_sums[(s * 3 + 0) * statistics.channels + c] +
+                  cb * statistics.sums[(s * 2 + 0) * statistics.channels + c] +
+                  ck * static_cast<double>(statistics.voxels);
+      slope_sum += grad_sums[(s * 3 + 2) * statistics.channels + c];
+      beta_sum += sum_dz(s, c);
+      if (d_gamma != nullptr) {
+        double mean, variance, count;
+        statistics.moments(s, c, mean, variance, count);
+        gamma_sum += (sum_dz_y(s, c) - mean * sum_dz(s, c)) / sqrt(variance + statistics.epsilon);
+      }
+    }
+    if (d_gamma != nullptr) d_gamma[c] += static_cast<P>(gamma_sum);
+    if (d_beta != nullptr) d_beta[c] += static_cast<P>(beta_sum);
+    if (d_bias != nullptr) d_bias[c] += static_cast<P>(bias_sum);
+    if (d_slope != nullptr) d_slope[c] += static_cast<P>(slope_sum);
+  }
+};
+
+template <class T, Skip kSkip>
+struct BackwardApply {
+  using P = compute_t<T>;
+  const T* y;
+  const T* skip;
+  const T* d_out;
+  T* d_y;     // may be d_out itself
+  T* d_skip;  // Skip::before only
+  const P* scale;
+  const P* shift;
+  const P* slope;
+  const P* drop;
+  const P *a, *b, *k;  // (N, C)
+  int64_t channels;
+  SEMIVOX_HD void operator()(int64_t n, int64_t row, int64_t c) const {
+    const int64_t i = row * channels + c, j = n * channels + c;
+    const P value = static_cast<P>(y[i]), d = static_cast<P>(d_out[i]);
+    P z = value * scale[j] + shift[j];
+    if constexpr (kSkip == Skip::before) z += drop[j] * static_cast<P>(skip[i]);
+    const P dz = z > P(0) ? d : slope[c] * d;
+    if constexpr (kSkip == Skip::before) d_skip[i] = drop[j] * dz;
+    d_y[i] = a[j] * dz + b[j] * value + k[j];
+  }
+};
+
+template <class P>
+struct FillDrop {
+  Statistics<P> statistics;
+  P* drop;
+  SEMIVOX_HD void operator()(int64_t i) const {
+    drop[i] = static_cast<P>(statistics.drop(i / statistics.channels, i % statistics.channels));
+  }
+};
+
+template <class P>
+P* data_of(Parameter* p) {
+  return p != nullptr ? p->value.data<P>() : nullptr;
+}
+
+template <class P>
+P* gradient_of(Parameter* p) {
+  return p != nullptr && p->gradient.defined() ? p->gradient.data<P>() : nullptr;
+}
+
+template <class P>
+Statistics<P> statistics_of(const NormBlock& block, const NormCall& call, const Shape& shape,
+                            const Tensor& sums) {
+  return {block.norm,
+          call.batch_statistics,
+          shape.n,
+          shape.voxels(),
+          shape.c,
+          block.groups,
+          block.epsilon,
+          sums.data<double>(),
+          data_of<P>(block.running_mean),
+          data_of<P>(block.running_variance),
+          call.dropout,
+          call.random};
+}
+
+template <class P>
+Tensor per_channel(int64_t count, Device device) {
+  return Tensor::empty({1, count, 1, 1, 1}, dtype_of<P>(), device, MemoryTag::workspace);
+}
+
+// Drop factors (N, C) as a tensor; needed by element kernels only where the skip enters before the
+// activation.
+template <class P>
+Tensor drop_factors(const Statistics<P>& statistics, Skip mode, Device device) {
+  if (mode != Skip::before) return {};
+  Tensor drop = per_channel<P>(statistics.samples * statistics.channels, device);
+  map(device, "norm.drop", drop.elements(), FillDrop<P>{statistics, drop.data<P>()});
+  return drop;
+}
+
+template <class F>
+void with_skip(Skip mode, const F& f) {
+  switch (mode) {
+    case Skip::none:
+      return f(std::integral_constant<Skip, Skip::none>{});
+    case Skip::after:
+      return f(std::integral_constant<Skip, Skip::after>{});
+    case Skip::before:
+      return f(std::integral_constant<Skip, Skip::before>{});
+  }
+}
+
+template <class T>
+T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+
+}  // namespace
+
+Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
+                    NormSaved& saved) {
+  const Shape shape = y.shape();
+  const Device device = y.device();
+  SEMIVOX_CHECK((call.skip_mode != Skip::none) == skip.defined(), "skip given and skip mode disagree");
+  SEMIVOX_CHECK(!skip.defined() || skip.shape() == shape, "skip ", skip.shape().str(), " for ", shape.str());
+  SEMIVOX_CHECK(block.norm != Norm::group || shape.c % block.groups == 0, shape.c, " channels in ",
+                block.groups, " groups");
+  Tensor out = Tensor::empty(shape, y.dtype(), device);
+  dispatch_float(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using P = compute_t<T>;
+    saved.sums = Tensor::zeros({1, shape.n * 2 * shape.c, 1, 1, 1}, DType::f64, device);
+    if (block.norm != Norm::none && (call.batch_statistics || block.norm != Norm::batch)) {
+      sum_channels<2>(device, "norm.moments", shape.n, shape.voxels(), shape.c,
+                      Moments<T>{y.data<T>(), shape.c}, saved.sums.data<double>());
+    }
+    saved.scale = per_channel<P>(shape.n * shape.c, device);
+    saved.shift = per_channel<P>(shape.n * shape.c, device);
+    const Statistics<P> statistics = statistics_of<P>(block, call, shape, saved.sums);
+    map(device, "norm.finalize", shape.n * shape.c,
+        FinalizeForward<P>{statistics, data_of<P>(block.gamma), data_of<P>(block.beta),
+                           data_of<P>(block.running_mean), data_of<P>(block.running_variance),
+                           data_of<P>(block.batches), block.momentum, saved.scale.data<P>(),
+                           saved.shift.data<P>()});
+    if (block.prelu_slope != nullptr) {
+      saved.slope = block.prelu_slope->value;
+    } else {
+      saved.slope = per_channel<P>(shape.c, device);
+      fill(saved.slope, block.slope);
+    }
+    const Tensor drop = drop_factors(statistics, call.skip_mode, device);
+    with_skip(call.skip_mode, [&](auto mode) {
+      map_channels(
+          device, "norm.apply", shape.n, shape.voxels(), shape.c,
+          Apply<T, mode.value>{y.data<T>(), data_or_null<T>(skip), out.data<T>(), saved.scale.data<P>(),
+                               saved.shift.data<P>(), saved.slope.data<P>(), data_or_null<P>(drop), shape.c});
+    });
+  });
+  return out;
+}
+
+Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
+                     const NormSaved& saved, const Tensor& d_out, Tensor* d_skip) {
+  const Shape shape = y.shape();
+  const Device device = y.device();
+  Tensor d_y = d_out.sole_owner() ? d_out : Tensor::empty(shape, y.dtype(), device);
+  dispatch_float(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using P = compute_t<T>;
+    const Statistics<P> statistics = statistics_of<P>(block, call, shape, saved.sums);
+    const Tensor drop = drop_factors(statistics, call.skip_mode, device);
+    if (call.skip_mode == Skip::before) *d_skip = Tensor::empty(shape, y.dtype(), device);
+    const Tensor sums =
+        Tensor::empty({1, shape.n * 3 * shape.c, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
+    const Tensor a = per_channel<P>(shape.n * shape.c, device), b = per_channel<P>(shape.n * shape.c, device),
+                 k = per_channel<P>(shape.n * shape.c, device);
+    with_skip(call.skip_mode, [&](auto mode) {
+      sum_channels<3>(device, "norm.backward_sums", shape.n, shape.voxels(), shape.c,
+                      BackwardSums<T, mode.value>{y.data<T>(), data_or_null<T>(skip), d_out.data<T>(),
+                                                  saved.scale.data<P>(), saved.shift.data<P>(),
+                                                  saved.slope.data<P>(), data_or_null<P>(drop), shape.c},
+                      sums.data<double>());
+      map(device, "norm.backward_finalize", shape.n * shape.c,
+          FinalizeBackward<P>{statistics, sums.data<double>(), data_of<P>(block.gamma),
+                              gradient_of<P>(block.gamma), gradient_of<P>(block.beta),
+                              gradient_of<P>(block.conv_bias), gradient_of<P>(block.prelu_slope), a.data<P>(),
+                              b.data<P>(), k.data<P>()});
+      map_channels(device, "norm.backward_apply", shape.n, shape.voxels(), shape.c,
+                   BackwardApply<T, mode.value>{
+                       y.data<T>(), data_or_null<T>(skip), d_out.data<T>(), d_y.data<T>(),
+                       mode.value == Skip::before ? d_skip->data<T>() : nullptr, saved.scale.data<P>(),
+                       saved.shift.data<P>(), saved.slope.data<P>(), data_or_null<P>(drop), a.data<P>(),
+                       b.data<P>(), k.data<P>(), shape.c});
+    });
+  });
+  return d_y;
+}
+
+}  // namespace semivox::kernels

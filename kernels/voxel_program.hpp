@@ -1,0 +1,277 @@
+// Voxel programs: a voxel-wise loss is written once, as the terms of one voxel and a function of their sums.
+//
+//   L = g(S),   S[n][k] = sum over the voxels v of sample n of  f_k(logits at v, whatever else the program
+//   reads at v)
+//
+// A program is a struct with
+//   static constexpr int kResults;                       results[0] is the loss, the others are terms worth
+//   logging static constexpr int sums(int channels);             how many sums per sample template <class S>
+//   void terms(const S* z, int channels, int64_t sample, int64_t voxel, S* t) const;     f template <class S>
+//   void results(const SampleSums<S>& sums, int channels, S* results) const;             g
+// all SEMIVOX_HD, and pointers to what it reads (labels, masks, another network's logits: channels-last, on
+// the device). Pass 1 adds up f over the voxels. Pass 2 evaluates the same f on dual numbers, held in
+// registers, and contracts it with the derivatives of g: the gradient of the logits without a hand-written
+// derivative or an intermediate tensor. Bytes: the logits are read twice and their gradient is written once.
+// Sums are deterministic.
+#pragma once
+
+#include <vector>
+
+#include "engine/variable.hpp"
+#include "kernels/dual.hpp"
+#include "kernels/launch.hpp"
+
+namespace semivox {
+
+/// The sums S[n][k] as g sees them.
+template <class S>
+struct SampleSums {
+  const S* values;  // (samples, K)
+  int64_t samples;
+  int terms;
+
+  SEMIVOX_HD const S& operator()(int64_t sample, int k) const { return values[sample * terms + k]; }
+  /// Sum of term k over the samples first ... last-1.
+  SEMIVOX_HD S total(int k, int64_t first, int64_t last) const {
+    S sum = S(0);
+    for (int64_t n = first; n < last; ++n) sum = sum + values[n * terms + k];
+    return sum;
+  }
+  SEMIVOX_HD S total(int k) const { return total(k, 0, samples); }
+};
+
+/// What evaluating a program gives.
+struct LossValue {
+  Variable loss;   ///< scalar (f64)
+  Tensor results;  ///< f64, kResults elements; results[0] is the loss
+};
+
+namespace voxel {
+
+constexpr int kMaxChannels = 16;  // logits of all inputs together
+constexpr int kMaxInputs = 4;
+constexpr int kMaxSums = 512;  // samples * K, for the one-thread kernels that evaluate g
+
+/// The differentiable inputs of a program: logits of one or more networks, seen as one array of channels.
+template <class T>
+struct Inputs {
+  const T* data[kMaxInputs] = {};  // each (N, V, channels[i])
+  T* gradient[kMaxInputs] = {};    // likewise, or null
+  int channels[kMaxInputs] = {};
+  int count = 0;
+
+  template <class S>
+  SEMIVOX_HD void load(int64_t row, S* z) const {
+    int k = 0;
+    for (int i = 0; i < count; ++i) {
+      for (int c = 0; c < channels[i]; ++c) z[k++] = S(data[i][row * channels[i] + c]);
+    }
+  }
+};
+
+// kChannels > 0 fixes the number of channels at compile time (registers, unrolled loops); 0 takes it from
+// `channels`.
+template <class Program, class T, int kChannels>
+struct SumTerms {
+  static constexpr int kWidth = kChannels > 0 ? kChannels : kMaxChannels;
+  static constexpr int kSums = Program::sums(kWidth);
+  Program program;
+  Inputs<T> inputs;
+  int64_t voxels;
+  int channels;
+  SEMIVOX_HD void operator()(int64_t sample, int64_t v, double* sums) const {
+    const int used = kChannels > 0 ? kChannels : channels;
+    T z[kWidth], t[kSums] = {};
+    inputs.load(sample * voxels + v, z);
+    program.terms(static_cast<const T*>(z), used, sample, v, t);
+    for (int k = 0; k < kSums; ++k) sums[k] += t[k];
+  }
+};
+
+/// Copies the used sums out of the rows that the driver made for the largest number of channels.
+struct PackSums {
+  const double* wide;  // (samples, wide_terms)
+  double* sums;        // (samples, terms)
+  int64_t wide_terms, terms;
+  SEMIVOX_HD void operator()(int64_t i) const { sums[i] = wide[i / terms * wide_terms + i % terms]; }
+};
+
+/// results = g(sums), one thread.
+template <class Program>
+struct EvaluateResults {
+  Program program;
+  const double* sums;  // (samples, terms)
+  double* results;
+  double* loss;
+  int64_t samples;
+  int terms, channels;
+  SEMIVOX_HD void operator()(int64_t) const {
+    program.results(SampleSums<double>{sums, samples, terms}, channels, results);
+    loss[0] = results[0];
+  }
+};
+
+/// weights[n][k] = d results[0] / d S[n][k], one thread for each.
+template <class Program>
+struct DifferentiateResults {
+  Program program;
+  const double* sums;
+  const double* upstream;  // (1)
+  double* weights;         // (samples, terms)
+  int64_t samples;
+  int terms, channels;
+  SEMIVOX_HD void operator()(int64_t i) const {
+    Dual<double, 1> values[kMaxSums];
+    for (int64_t j = 0; j < samples * terms; ++j) values[j] = Dual<double, 1>(sums[j]);
+    values[i].d[0] = 1;
+    Dual<double, 1> results[Program::kResults];
+    program.results(SampleSums<Dual<double, 1>>{values, samples, terms}, channels, results);
+    weights[i] = results[0].d[0] * upstream[0];
+  }
+};
+
+/// Gradient of the logits of one voxel: derivatives of all terms by a chunk of channels at a time, contracted
+/// with `weights`.
+template <class Program, class T, int kChannels>
+struct Gradient {
+  static constexpr int kWidth = kChannels > 0 ? kChannels : kMaxChannels;
+  static constexpr int kChunk = kChannels > 0 ? kChannels : 4;
+  static constexpr int kSums = Program::sums(kWidth);
+  using S = Dual<T, kChunk>;
+  Program program;
+  Inputs<T> inputs;
+  const double* weights;  // (samples, terms)
+  int64_t voxels;
+  int terms, channels;
+  SEMIVOX_HD void operator()(int64_t row) const {
+    const int64_t sample = row / voxels, v = row % voxels;
+    const int used = kChannels > 0 ? kChannels : channels;
+    T gradient[kWidth] = {};
+    for (int first = 0; first < used; first += kChunk) {
+      S z[kWidth], t[kSums] = {};
+      inputs.load(row, z);
+      for (int i = 0; i < kChunk; ++i) {
+        if (first + i < used) z[first + i] = S::variable(z[first + i].v, i);
+      }
+      program.terms(static_cast<const S*>(z), used, sample, v, t);
+      for (int i = 0; i < kChunk; ++i) {
+        if (first + i >= used) continue;
+        T total = T(0);
+        for (int k = 0; k < (kChannels > 0 ? kSums : terms); ++k) {
+          total += static_cast<T>(weights[sample * terms + k]) * t[k].d[i];
+        }
+        gradient[first + i] = total;
+      }
+    }
+    int k = 0;
+    for (int i = 0; i < inputs.count; ++i) {
+      for (int c = 0; c < inputs.channels[i]; ++c, ++k) {
+        if (inputs.gradient[i] != nullptr) inputs.gradient[i][row * inputs.channels[i] + c] = gradient[k];
+      }
+    }
+  }
+};
+
+/// Calls `f(std::integral_constant<int, C>)` with the channel count fixed for the common small numbers, 0 for
+/// the rest.
+template <class F>
+void with_channels(int channels, const F& f) {
+  switch (channels) {
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 4:
+      return f(std::integral_constant<int, 4>{});
+    default:
+      return f(std::integral_constant<int, 0>{});
+  }
+}
+
+/// f32 or f64 logits; losses are never taken in bf16.
+template <class F>
+void with_logit_type(DType dtype, const F& f) {
+  SEMIVOX_CHECK(dtype == DType::f32 || dtype == DType::f64, "logits of dtype ", name_of(dtype));
+  if (dtype == DType::f64) return f(double{});
+  return f(float{});
+}
+
+}  // namespace voxel
+
+/// Evaluates a program on the logits of `inputs` (same N and voxels each, f32 or f64). `reads` lists the
+/// tensors that the program's pointers lead into; they are kept alive until the gradient has been taken.
+/// `name` is a string literal.
+template <class Program>
+LossValue evaluate(const char* name, const Program& program, const std::vector<Variable>& inputs,
+                   std::vector<Tensor> reads) {
+  SEMIVOX_CHECK(!inputs.empty() && inputs.size() <= voxel::kMaxInputs, name, ": ", inputs.size(), " inputs");
+  const Shape shape = inputs[0].shape();
+  const Device device = inputs[0].value().device();
+  const DType dtype = inputs[0].value().dtype();
+  int channels = 0;
+  for (const Variable& input : inputs) {
+    SEMIVOX_CHECK(input.shape().with_channels(1) == shape.with_channels(1) && input.value().dtype() == dtype,
+                  name, ": inputs of shapes ", shape.str(), " and ", input.shape().str());
+    channels += static_cast<int>(input.shape().c);
+  }
+  SEMIVOX_CHECK(channels <= voxel::kMaxChannels, name, ": ", channels, " channels, at most ",
+                voxel::kMaxChannels);
+  const int terms = Program::sums(channels);
+  SEMIVOX_CHECK(shape.n * terms <= voxel::kMaxSums, name, ": ", shape.n, " samples of ", terms, " sums");
+
+  Tensor sums = Tensor::empty({1, shape.n * terms, 1, 1, 1}, DType::f64, device);
+  LossValue value;
+  value.results = Tensor::empty({1, Program::kResults, 1, 1, 1}, DType::f64, device);
+  Tensor loss = Tensor::empty({}, DType::f64, device);
+  voxel::with_logit_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    voxel::Inputs<T> in;
+    for (const Variable& input : inputs) {
+      in.data[in.count] = input.value().data<T>();
+      in.channels[in.count++] = static_cast<int>(input.shape().c);
+    }
+    voxel::with_channels(channels, [&](auto fixed) {
+      using Sum = voxel::SumTerms<Program, T, fixed.value>;
+      const Tensor wide =
+          Tensor::empty({1, shape.n * Sum::kSums, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
+      kernels::sum_samples<Sum::kSums>(device, name, shape.n, shape.voxels(),
+                                       Sum{program, in, shape.voxels(), channels},
+                                       wide.template data<double>());
+      kernels::map(device, "loss.pack", shape.n * terms,
+                   voxel::PackSums{wide.template data<double>(), sums.data<double>(), Sum::kSums, terms});
+    });
+    kernels::map(device, "loss.results", 1,
+                 voxel::EvaluateResults<Program>{program, sums.data<double>(), value.results.data<double>(),
+                                                 loss.data<double>(), shape.n, terms, channels});
+  });
+  value.loss = Variable::result(loss, inputs, false, [=, reads = std::move(reads)](const Tensor& upstream) {
+    const Tensor weights = Tensor::empty(sums.shape(), DType::f64, device, MemoryTag::workspace);
+    kernels::map(device, "loss.differentiate", shape.n * terms,
+                 voxel::DifferentiateResults<Program>{program, sums.data<double>(), upstream.data<double>(),
+                                                      weights.data<double>(), shape.n, terms, channels});
+    voxel::with_logit_type(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      voxel::Inputs<T> in;
+      std::vector<Tensor> gradients(inputs.size());
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        in.data[i] = inputs[i].value().template data<T>();
+        in.channels[i] = static_cast<int>(inputs[i].shape().c);
+        if (!inputs[i].needs_gradient()) continue;
+        gradients[i] = Tensor::empty(inputs[i].shape(), dtype, device);
+        in.gradient[i] = gradients[i].template data<T>();
+      }
+      in.count = static_cast<int>(inputs.size());
+      voxel::with_channels(channels, [&](auto fixed) {
+        kernels::map(device, "loss.gradient", shape.rows(),
+                     voxel::Gradient<Program, T, fixed.value>{program, in, weights.data<double>(),
+                                                              shape.voxels(), terms, channels});
+      });
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        if (gradients[i].defined()) inputs[i].add_gradient(gradients[i]);
+      }
+    });
+  });
+  return value;
+}
+
+}  // namespace semivox

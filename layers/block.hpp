@@ -1,0 +1,44 @@
+// The block conv -> norm -> activation (-> dropout) (-> + skip) with its parameters under PyTorch's names.
+#pragma once
+
+#include <deque>
+#include <string>
+
+#include "layers/network.hpp"
+
+namespace semivox {
+
+struct BlockOptions {
+  kernels::ConvGeometry geometry;
+  kernels::Norm norm = kernels::Norm::batch;
+  double slope = 0.0;  ///< of the activation below zero
+  bool prelu = false;  ///< learn the slope, one per channel, starting at 0.25
+};
+
+class Block {
+ public:
+  /// Declares `<conv_name>.weight`, `.bias`, for batch and group norm `<norm_name>.weight`, `.bias`, for
+  /// batch norm the running statistics, and with `prelu` `<conv_name>.slope`. Initial values are PyTorch's
+  /// defaults: U(-b, b) with b = 1/sqrt(fan), fan = weight.dims[1] * kernel volume.
+  Block(ParameterSet& set, const std::string& conv_name, const std::string& norm_name,
+        const BlockOptions& options);
+
+  /// `dropout` drops whole channels of the result with this probability when the pass trains.
+  Variable operator()(const Variable& x, const Pass& pass, double dropout = 0.0, const Variable& skip = {},
+                      kernels::Skip mode = kernels::Skip::none) const;
+
+ private:
+  ConvLayer conv_;
+  kernels::NormBlock norm_;
+};
+
+/// Declares a bare convolution, `<name>.weight` and `<name>.bias`.
+ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels::ConvGeometry& geometry);
+
+/// Geometries of the V-Net family: same size with zero padding, halved (kernel 2, stride 2), doubled
+/// (transposed).
+kernels::ConvGeometry same_conv(int64_t in_channels, int64_t out_channels, int64_t kernel);
+kernels::ConvGeometry down_conv(int64_t in_channels, int64_t out_channels);
+kernels::ConvGeometry up_conv(int64_t in_channels, int64_t out_channels);
+
+}  // namespace semivox

@@ -1,0 +1,73 @@
+// Network: a parameter set and a forward pass from images to logits.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/variable.hpp"
+#include "kernels/norm.hpp"
+#include "layers/ops.hpp"
+
+namespace semivox {
+
+/// What a network is built from; written into every checkpoint.
+struct NetworkOptions {
+  std::string name = "vnet";
+  int64_t in_channels = 1;
+  int64_t classes = 2;
+  int64_t filters = 16;            ///< width of the first stage
+  std::string norm = "batchnorm";  ///< none, batchnorm, groupnorm or instancenorm
+  double dropout = 0.5;  ///< Dropout3d probability where the network has dropout; 0 builds it without
+  bool residual = false;
+};
+
+/// One forward pass's mode.
+struct Pass {
+  bool training = false;     ///< batch statistics and dropout; false: running statistics, no dropout
+  Random* random = nullptr;  ///< draws the dropout; needed when training with dropout > 0
+};
+
+class Network {
+ public:
+  explicit Network(NetworkOptions options) : options_(std::move(options)) {}
+  virtual ~Network() = default;
+
+  /// x (N, in_channels, D, H, W) f32 (f64 for an f64 network) -> logits (N, classes, D, H, W), f32 (f64).
+  /// Throws UsageError when an axis is not divisible by `divisor`.
+  Variable forward(const Variable& x, const Pass& pass);
+
+  /// Sizes must be multiples of this along each axis.
+  virtual std::array<int64_t, 3> divisor() const = 0;
+
+  /// Makes parameter memory. precision f32, bf16 (activations; weights stay f32) or f64. Without `trainable`
+  /// the network has no gradients: a teacher, or a network for prediction.
+  void allocate(DType precision, Device device, bool trainable);
+
+  const NetworkOptions& options() const { return options_; }
+  ParameterSet& parameters() { return parameters_; }
+  const ParameterSet& parameters() const { return parameters_; }
+  DType precision() const { return precision_; }
+  Device device() const { return parameters_.values().device(); }
+
+ protected:
+  virtual Variable run(const Variable& x, const Pass& pass) = 0;
+
+  NetworkOptions options_;
+  ParameterSet parameters_;
+
+ private:
+  DType precision_ = DType::f32;
+};
+
+/// Makes the network named in the options, without memory yet. Throws UsageError naming the wrong option.
+std::unique_ptr<Network> make_network(const NetworkOptions& options);
+
+/// Names that `make_network` knows.
+std::vector<std::string> network_names();
+
+/// "none", "batchnorm", "groupnorm" or "instancenorm"; throws UsageError for another word.
+kernels::Norm parse_norm(const std::string& word);
+
+}  // namespace semivox
