@@ -1,0 +1,41 @@
+// Random crop, padding, flip and quarter turn of a training sample, as the left-atrium literature draws them
+// (Yu et al., MICCAI 2019, and the methods that build on its loader).
+#pragma once
+
+#include <string>
+
+#include "engine/random.hpp"
+#include "io/volume.hpp"
+#include "kernels/gather.hpp"
+
+namespace semivox::io {
+
+enum class AugmentMode {
+  rotflip,  ///< quarter turn in the plane of axes 0 and 1, flip along one of the two, random crop
+  crop,     ///< random crop
+  none,     ///< centre crop
+};
+
+/// Parses "rotflip", "crop" or "none"; throws UsageError otherwise.
+AugmentMode parse_augment_mode(const std::string& word);
+
+/// What happens to a scan, in this order: turn, flip, pad on both sides, crop a patch.
+struct Augmentation {
+  int quarter_turns = 0;  ///< counter-clockwise in (axis 0, axis 1): 1 is out[i][j] = in[j][n1 - 1 - i]
+  int flip_axis = -1;     ///< 0 or 1 of the turned scan, -1 for none
+  Extent3 padding{0, 0, 0};
+  Extent3 start{0, 0, 0};  ///< first voxel of the patch in the padded scan
+};
+
+/// Draws an augmentation for a scan of `shape` and patches of `patch` voxels.
+///
+/// When any axis is not longer than the patch, every axis is padded on both sides by
+/// max(floor((patch - size) / 2) + 3, 0). A random start is uniform in 0 ... padded - patch - 1 (the last
+/// possible start is never drawn); the centre start is (padded - patch) / 2 rounded half to even.
+Augmentation draw_augmentation(AugmentMode mode, const Extent3& shape, const Extent3& patch,
+                               RandomStream random);
+
+/// The same as one map from patch voxels to voxels of the scan.
+kernels::IndexMap index_map(const Augmentation& augmentation, const Extent3& shape, const Extent3& patch);
+
+}  // namespace semivox::io

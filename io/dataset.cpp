@@ -1,0 +1,286 @@
+#include "io/dataset.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/error.hpp"
+#include "io/hdf5.hpp"
+
+namespace semivox::io {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+json read_json(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) throw DataError(text(file, ": cannot be read, expected a JSON file"));
+  json value;
+  try {
+    value = json::parse(in);
+  } catch (const json::exception& error) {
+    throw DataError(text(file, ": not valid JSON: ", error.what()));
+  }
+  if (!value.is_object()) throw DataError(text(file, ": found ", value.type_name(), ", expected an object"));
+  return value;
+}
+
+const json& field(const std::string& file, const json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end()) throw DataError(text(file, ": field '", name, "' is missing"));
+  return *found;
+}
+
+std::string string_field(const std::string& file, const json& object, const char* name) {
+  const json& value = field(file, object, name);
+  if (!value.is_string()) {
+    throw DataError(text(file, ": field '", name, "': found ", value.dump(), ", expected a string"));
+  }
+  return value.get<std::string>();
+}
+
+/// Class names by value from `labels` {"background": 0, "left_atrium": 1, ...}.
+std::vector<std::string> read_class_names(const std::string& file, const json& dataset) {
+  const json& labels = field(file, dataset, "labels");
+  if (!labels.is_object() || labels.size() < 2) {
+    throw DataError(text(file, ": field 'labels': found ", labels.dump(),
+                         ", expected an object with background and at least one class"));
+  }
+  const int64_t classes = static_cast<int64_t>(labels.size());
+  if (classes > 256)
+    throw DataError(text(file, ": field 'labels': found ", classes, " classes, expected at most 256"));
+  std::vector<std::string> names(labels.size());
+  for (const auto& [name, value] : labels.items()) {
+    if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() >= classes) {
+      throw DataError(text(file, ": field 'labels.", name, "': found ", value.dump(),
+                           ", expected an integer in 0...", classes - 1,
+                           " (values without gaps; regions and an ignore label are not supported)"));
+    }
+    std::string& slot = names[value.get<size_t>()];
+    if (!slot.empty()) {
+      throw DataError(
+          text(file, ": field 'labels': '", slot, "' and '", name, "' both have the value ", value.dump()));
+    }
+    slot = name;
+  }
+  return names;
+}
+
+std::string read_channel(const std::string& file, const json& dataset) {
+  const json& channels = field(file, dataset, "channel_names");
+  if (!channels.is_object() || channels.size() != 1 || !channels.contains("0") ||
+      !channels["0"].is_string()) {
+    throw DataError(text(file, ": field 'channel_names': found ", channels.dump(),
+                         ", expected one channel: {\"0\": \"NAME\"}"));
+  }
+  return channels["0"].get<std::string>();
+}
+
+std::vector<std::string> sorted_entries(const fs::path& folder) {
+  if (!fs::is_directory(folder)) throw DataError(text(folder.string(), ": folder not found"));
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.front() != '.') names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// Cases from imagesTr and labelsTr; files with another ending are no part of the data set.
+std::vector<CaseFiles> list_nifti_cases(const fs::path& root, const std::string& ending) {
+  const fs::path images = root / "imagesTr", labels = root / "labelsTr";
+  std::set<std::string> with_label;
+  if (fs::exists(labels)) {
+    for (const std::string& name : sorted_entries(labels)) {
+      if (name.ends_with(ending)) with_label.insert(name.substr(0, name.size() - ending.size()));
+    }
+  }
+  std::vector<CaseFiles> cases;
+  const std::string suffix = "_0000" + ending;
+  for (const std::string& name : sorted_entries(images)) {
+    if (!name.ends_with(ending)) continue;
+    if (!name.ends_with(suffix) || name.size() == suffix.size()) {
+      throw DataError(text((images / name).string(), ": unexpected name, expected CASE", suffix));
+    }
+    const std::string id = name.substr(0, name.size() - suffix.size());
+    const bool labeled = with_label.erase(id) > 0;
+    cases.push_back({id, (images / name).string(), labeled ? (labels / (id + ending)).string() : ""});
+  }
+  if (!with_label.empty()) {
+    const std::string& id = *with_label.begin();
+    throw DataError(text((labels / (id + ending)).string(), ": label without image, expected ",
+                         (images / (id + suffix)).string()));
+  }
+  return cases;
+}
+
+std::vector<CaseFiles> list_hdf5_cases(const fs::path& root) {
+  const fs::path folder = fs::is_directory(root / "imagesTr") ? root / "imagesTr" : root;
+  std::vector<CaseFiles> cases;
+  std::map<std::string, std::string> files;  // id -> file
+  for (const std::string& name : sorted_entries(folder)) {
+    fs::path file = folder / name;
+    if (fs::is_directory(file)) {
+      file /= "mri_norm2.h5";
+      if (!fs::exists(file)) continue;
+    } else if (file.extension() != ".h5") {
+      continue;
+    }
+    const std::string id = fs::path(name).extension() == ".h5" ? fs::path(name).stem().string() : name;
+    const auto [previous, is_new] = files.emplace(id, file.string());
+    if (!is_new)
+      throw DataError(text("case ", id, ": found twice: ", previous->second, " and ", file.string()));
+  }
+  for (const auto& [id, file] : files) cases.push_back({id, file, has_hdf5_labels(file) ? file : ""});
+  return cases;
+}
+
+/// Indices of the cases that `name` of splits.json lists.
+std::vector<int64_t> read_case_list(const std::string& file, const json& splits, const char* name,
+                                    const DatasetFolder& folder) {
+  std::vector<int64_t> indices;
+  const auto list = splits.find(name);
+  if (list == splits.end()) return indices;
+  if (!list->is_array()) {
+    throw DataError(
+        text(file, ": field '", name, "': found ", list->type_name(), ", expected a list of cases"));
+  }
+  std::set<std::string> seen;
+  for (const json& entry : *list) {
+    if (!entry.is_string()) {
+      throw DataError(
+          text(file, ": field '", name, "': found ", entry.dump(), ", expected the name of a case"));
+    }
+    const auto id = entry.get<std::string>();
+    const auto found = std::lower_bound(folder.cases.begin(), folder.cases.end(), id,
+                                        [](const CaseFiles& a, const std::string& b) { return a.id < b; });
+    if (found == folder.cases.end() || found->id != id) {
+      throw DataError(
+          text(file, ": field '", name, "' names the case '", id, "', which is not in ", folder.path));
+    }
+    if (!seen.insert(id).second)
+      throw DataError(text(file, ": field '", name, "' names the case '", id, "' twice"));
+    indices.push_back(found - folder.cases.begin());
+  }
+  return indices;
+}
+
+bool contains(const std::vector<int64_t>& list, int64_t value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+void read_splits(const std::string& file, DatasetFolder& folder) {
+  const json splits = fs::exists(file) ? read_json(file) : json::object();
+  folder.validation = read_case_list(file, splits, "validation", folder);
+  folder.test = read_case_list(file, splits, "test", folder);
+  for (const int64_t index : folder.validation) {
+    const CaseFiles& held_out = folder.cases[index];
+    if (contains(folder.test, index)) {
+      throw DataError(text(file, ": case '", held_out.id, "' is named by both 'validation' and 'test'"));
+    }
+    if (held_out.label.empty()) {
+      throw DataError(
+          text(file, ": validation case '", held_out.id, "' has no label file, expected one to score with"));
+    }
+  }
+  std::vector<int64_t> order = read_case_list(file, splits, "order", folder);
+  if (!splits.contains("order")) {
+    for (int64_t i = 0; i < static_cast<int64_t>(folder.cases.size()); ++i) order.push_back(i);
+  }
+  for (const int64_t index : order) {
+    if (!contains(folder.validation, index) && !contains(folder.test, index))
+      folder.training.push_back(index);
+  }
+  if (folder.training.empty()) throw DataError(text(file, ": no case is left for training"));
+}
+
+}  // namespace
+
+DatasetFolder open_dataset(const std::string& path) {
+  if (!fs::is_directory(path)) throw DataError(text(path, ": data set folder not found"));
+  const std::string file = (fs::path(path) / "dataset.json").string();
+  const json dataset = read_json(file);
+  DatasetFolder folder;
+  folder.path = path;
+  folder.name =
+      dataset.contains("name") ? string_field(file, dataset, "name") : fs::path(path).filename().string();
+  folder.file_ending = string_field(file, dataset, "file_ending");
+  folder.channel = read_channel(file, dataset);
+  folder.class_names = read_class_names(file, dataset);
+  if (folder.file_ending == ".h5") {
+    folder.cases = list_hdf5_cases(path);
+  } else if (folder.file_ending == ".nii.gz" || folder.file_ending == ".nii") {
+    folder.cases = list_nifti_cases(path, folder.file_ending);
+  } else {
+    throw DataError(
+        text(file, ": field 'file_ending': found '", folder.file_ending, "', expected .nii.gz, .nii or .h5"));
+  }
+  if (folder.cases.empty()) {
+    throw DataError(text(path, ": no cases found, expected ",
+                         folder.file_ending == ".h5" ? "CASE.h5 or CASE/mri_norm2.h5"
+                                                     : "imagesTr/CASE_0000" + folder.file_ending));
+  }
+  std::sort(folder.cases.begin(), folder.cases.end(),
+            [](const auto& a, const auto& b) { return a.id < b.id; });
+
+  const json& count = field(file, dataset, "numTraining");
+  const auto images = static_cast<int64_t>(folder.cases.size());
+  const int64_t labels =
+      std::count_if(folder.cases.begin(), folder.cases.end(), [](const auto& c) { return !c.label.empty(); });
+  if (!count.is_number_integer() || (count.get<int64_t>() != images && count.get<int64_t>() != labels)) {
+    throw DataError(text(file, ": field 'numTraining': found ", count.dump(),
+                         ", expected the number of cases in the folder: ", images, " images, ", labels,
+                         " of them with a label"));
+  }
+  read_splits((fs::path(path) / "splits.json").string(), folder);
+  return folder;
+}
+
+Split make_split(const DatasetFolder& folder, int64_t labeled, int64_t unlabeled) {
+  Split split;
+  split.validation = folder.validation;
+  int64_t with_label = 0;
+  for (const int64_t index : folder.training) {
+    const bool has_label = !folder.cases[index].label.empty();
+    with_label += has_label;
+    const bool take =
+        has_label && (labeled == kAllCases || static_cast<int64_t>(split.labeled.size()) < labeled);
+    (take ? split.labeled : split.unlabeled).push_back(index);
+  }
+  if (labeled != kAllCases && (labeled < 1 || labeled > with_label)) {
+    throw UsageError(text("--labeled ", labeled, ": expected 1...", with_label,
+                          ", the training cases with a label in ", folder.path));
+  }
+  if (split.labeled.empty()) throw DataError(text(folder.path, ": no training case has a label"));
+  if (unlabeled != kAllCases) {
+    const auto available = static_cast<int64_t>(split.unlabeled.size());
+    if (unlabeled < 0 || unlabeled > available) {
+      throw UsageError(text("--unlabeled ", unlabeled, ": expected 0...", available,
+                            ", the training cases of ", folder.path, " that are left beside ",
+                            split.labeled.size(), " labelled ones"));
+    }
+    split.unlabeled.resize(unlabeled);
+  }
+  return split;
+}
+
+std::string describe(const DatasetFolder& folder, const Split& split) {
+  const auto without_label =
+      std::count_if(folder.cases.begin(), folder.cases.end(), [](const auto& c) { return c.label.empty(); });
+  std::string line =
+      text(folder.name, ": ", split.labeled.size(), " labelled, ", split.unlabeled.size(), " unlabelled, ",
+           split.validation.size(), " validation cases, ", folder.classes(), " classes");
+  if (without_label > 0)
+    line += text("; ", without_label, " cases have no label file and count as unlabelled");
+  const size_t named = folder.training.size() + folder.validation.size() + folder.test.size();
+  if (named < folder.cases.size())
+    line += text("; ", folder.cases.size() - named, " cases are not in splits.json");
+  return line;
+}
+
+}  // namespace semivox::io

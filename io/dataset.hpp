@@ -1,0 +1,64 @@
+// A data set folder in nnU-Net's layout: what cases there are, which of them have labels, and in which order
+// they count.
+//
+//   DIR/dataset.json                 channel_names, labels (name -> value), numTraining, file_ending
+//   DIR/imagesTr/CASE_0000.nii.gz    one image per case
+//   DIR/labelsTr/CASE.nii.gz         its label; a case without one is unlabelled
+//   DIR/splits.json                  optional: order, validation and test, each a list of cases
+//
+// With file_ending ".h5" a case is one HDF5 file CASE.h5 or CASE/mri_norm2.h5 (in DIR or in DIR/imagesTr)
+// that holds the data sets `image` and, unless the case is unlabelled, `label`.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace semivox::io {
+
+struct CaseFiles {
+  std::string id;
+  std::string image;  ///< path of the image, or of the HDF5 file
+  std::string label;  ///< path of the label (the same HDF5 file), empty for an unlabelled case
+};
+
+struct DatasetFolder {
+  std::string path;
+  std::string name;
+  std::string file_ending;  ///< ".nii.gz", ".nii" or ".h5"
+  std::string channel;      ///< name of the image channel; nnU-Net derives the normalisation from it
+  std::vector<std::string> class_names;  ///< by label value, background first
+  std::vector<CaseFiles> cases;          ///< every case of the folder, in ASCII order of the ids
+  std::vector<int64_t> training;         ///< indices into `cases`, in training order
+  std::vector<int64_t> validation;       ///< left out of training and scored
+  std::vector<int64_t> test;             ///< left out of training
+
+  int classes() const { return static_cast<int>(class_names.size()); }
+};
+
+/// Reads the folder's lists; opens no image (HDF5 cases are asked whether they hold a `label`).
+///
+/// Training order: `order` of splits.json without its validation and test cases; ASCII order of the ids
+/// without `order`. Cases that splits.json names nowhere take no part. Throws DataError for anything missing
+/// or contradictory: folder or file, fields, label values that are not 0 ... n-1, a label without image,
+/// duplicate or unknown cases.
+DatasetFolder open_dataset(const std::string& path);
+
+/// Which cases are trained on and how; indices into `DatasetFolder::cases`.
+struct Split {
+  std::vector<int64_t> labeled;
+  std::vector<int64_t> unlabeled;   ///< their labels, if any, stay hidden
+  std::vector<int64_t> validation;  ///< all have labels
+};
+
+constexpr int64_t kAllCases = -1;
+
+/// The first `labeled` training cases that have a label are labelled, and the first `unlabeled` of the others
+/// are unlabelled. Throws UsageError when the set is too small for the counts or `labeled` is 0.
+Split make_split(const DatasetFolder& folder, int64_t labeled, int64_t unlabeled = kAllCases);
+
+/// One line for the log: how many cases are labelled, unlabelled, validation, and how many have no label
+/// file.
+std::string describe(const DatasetFolder& folder, const Split& split);
+
+}  // namespace semivox::io
