@@ -1,0 +1,48 @@
+# The front door. `make demo` and `make test` work as the first command on a bare Debian or Ubuntu machine.
+#
+#   make CMAKE_FLAGS="-DSEMIVOX_CUDA=OFF"    passes options to CMake
+#   make JOBS=4                              limits parallel compilation
+PRESET ?= default
+CMAKE_FLAGS ?=
+JOBS ?= $(shell nproc)
+BUILD = $(if $(filter default,$(PRESET)),build,build-$(PRESET))
+SOURCES = $(wildcard $(foreach folder,engine kernels layers methods io apps tests bench,$(folder)/*.hpp $(folder)/*.cpp $(folder)/*.cu))
+
+.DEFAULT_GOAL := build
+.PHONY: build packages test asan demo bench gpu-check format format-check clean help
+
+build: packages  ## build the program (build/semivox) and the tests
+	@if [ ! -f $(BUILD)/build.ninja ] || [ -n '$(CMAKE_FLAGS)' ]; then cmake --preset $(PRESET) $(CMAKE_FLAGS); fi
+	@cmake --build $(BUILD) --parallel $(JOBS)
+
+packages:  ## install what the build needs, or say how
+	@scripts/bootstrap.sh
+
+test: build  ## build and run all tests
+	@scripts/run_tests.sh $(BUILD)
+
+asan:  ## the tests again under the address and undefined-behaviour sanitizers (build-asan)
+	@$(MAKE) --no-print-directory test PRESET=asan
+
+demo: build  ## train, predict, evaluate on synthetic scans, at most 10 minutes (DEMO=short: a quick check)
+	@scripts/demo.sh
+
+bench: build  ## time kernels, layers and a training step
+	@$(BUILD)/semivox bench kernels
+	@$(BUILD)/semivox bench layers
+	@$(BUILD)/semivox bench step --network vnet --filters 16 --patch 112x112x80 --batch 2 --iterations 5
+
+gpu-check: packages  ## on a machine with a GPU: parity, compute-sanitizer, training on both devices, benchmarks
+	@scripts/gpu_check.sh
+
+format:  ## format all sources with clang-format
+	@clang-format -i $(SOURCES)
+
+format-check:  ## fail when a source is not formatted
+	@clang-format --dry-run --Werror $(SOURCES)
+
+clean:  ## remove the build folders
+	rm -rf build build-cpu build-asan
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*##' Makefile

@@ -1,0 +1,73 @@
+// The program: parses the command line, runs one subcommand, turns errors into one line and an exit code.
+//
+// Exit codes: 0 success, 1 defect of the program, 2 wrong usage, 3 unusable data, 4 out of memory, 5
+// interrupted but saved.
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "apps/commands.hpp"
+#include "build_info.hpp"
+#include "engine/error.hpp"
+#include "engine/parallel.hpp"
+
+namespace {
+
+/// "semivox data synth": the program and the subcommands that were recognised.
+std::string command_path(const CLI::App& app) {
+  std::string path = "semivox";
+  const CLI::App* level = &app;
+  while (!level->get_subcommands().empty()) {
+    level = level->get_subcommands().front();
+    path += " " + level->get_name();
+  }
+  return path;
+}
+
+int report(const std::string& message, int exit_code) {
+  std::cout.flush();
+  std::cerr << "semivox: error: " << message << std::endl;
+  return exit_code;
+}
+
+int run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::Success& request) {  // --help and --version
+    return app.exit(request);
+  } catch (const CLI::ParseError& error) {
+    return report(semivox::text(error.what(), " (see '", command_path(app), " --help')"), 2);
+  } catch (const semivox::Error& error) {
+    return report(error.what(), error.exit_code);
+  } catch (const std::bad_alloc&) {
+    return report("out of memory on the host: try a smaller --patch, --batch or --filters", 4);
+  } catch (const std::exception& error) {
+    return report(error.what(), 1);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Semi-supervised segmentation of 3D medical images: train, predict, evaluate.", "semivox");
+  app.require_subcommand(1);
+  app.fallthrough();  // lets --threads stand after the subcommand, too
+  app.set_version_flag("--version", std::string("semivox ") + semivox::build::kVersion);
+  app.add_option_function<int>(
+         "--threads", [](int threads) { semivox::set_thread_count(threads); },
+         "CPU threads (default: as many as the machine has)")
+      ->check(CLI::Range(1, 4096));
+
+  semivox::add_train_command(app);
+  semivox::add_predict_command(app);
+  semivox::add_evaluate_command(app);
+  semivox::add_compare_command(app);
+  semivox::add_data_command(app);
+  semivox::add_methods_command(app);
+  semivox::add_bench_command(app);
+  semivox::add_info_command(app);
+  return run(app, argc, argv);
+}

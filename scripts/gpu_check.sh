@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# On a machine with an NVIDIA GPU: builds with CUDA, holds the GPU kernels against the CPU, runs them under
+# compute-sanitizer, trains the same short run on both devices, times kernels, layers and steps, and writes one report,
+# bench/results/<date>-<gpu>.md. Ends with an error when anything failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+command -v nvidia-smi >/dev/null && gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0) || {
+  echo "gpu-check needs a machine with an NVIDIA GPU: nvidia-smi does not find one" >&2
+  exit 1
+}
+build=build
+semivox=$build/semivox
+work=runs/gpu-check
+mkdir -p "$work" bench/results
+report=bench/results/$(date +%Y-%m-%d)-$(tr -cs 'A-Za-z0-9\n' '-' <<<"$gpu").md
+failures=0
+
+say() { tee -a "$report"; }
+
+# Runs a command, its output as a block of the report under a heading.
+section() {
+  local title=$1
+  shift
+  printf '\n## %s\n\n`%s`\n\n```\n' "$title" "$*" | say
+  local status=0
+  "$@" 2>&1 | say || status=$?
+  printf '```\n' | say
+  if [ "$status" -ne 0 ]; then
+    failures=$((failures + 1))
+    printf '\n**Failed** with exit code %s.\n' "$status" | say
+  fi
+}
+
+cmake --preset default -DSEMIVOX_CUDA=ON
+cmake --build $build --parallel "$(nproc)"
+
+printf '# GPU check: %s, %s\n' "$gpu" "$(date -u +%FT%TZ)" >"$report"
+section "Program and machine" $semivox info
+
+# Parity: every test case that names CUDA compares the GPU with the CPU.
+cuda_cases=(--test-case='*CUDA*,*cuda*,*GPU*')
+section "Parity of GPU and CPU" $build/semivox_tests "${cuda_cases[@]}"
+
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+if [ -n "$sanitizer" ]; then
+  for tool in memcheck racecheck; do
+    section "compute-sanitizer $tool" "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 20 \
+      $build/semivox_tests "${cuda_cases[@]}"
+  done
+else
+  failures=$((failures + 1))
+  printf '\n## compute-sanitizer\n\n**Not run**: it is not in the toolkit (Debian package cuda-sanitizer).\n' | say
+fi
+
+# The same short run on both devices: the losses start equal and drift apart only by rounding.
+data=$work/data
+rm -rf "$work"
+$semivox data synth --out $data --cases 6 --size 48x48x32 --seed 7
+short_run() {
+  $semivox train --method bcp --data $data --labeled 2 --out "$work/$1" --network vnet --filters 8 --patch 32x32x32 \
+    --batch 4 --iterations 20 --seed 1337 --device "$1"
+}
+section "Short training, CPU" short_run cpu
+section "Short training, GPU" short_run cuda
+losses() { grep -o '"loss":[^,}]*' "$work/$1/metrics.jsonl" | cut -d: -f2; }
+compare_losses() {
+  paste <(losses cpu) <(losses cuda) | awk '
+    { difference = ($1 > $2 ? $1 - $2 : $2 - $1) / ($1 > 1e-6 ? $1 : 1e-6)
+      printf "iteration %2d  cpu %.8f  gpu %.8f  relative difference %.1e\n", NR, $1, $2, difference
+      if (NR == 1) first = difference }
+    END {
+      if (NR < 20) { print "expected 20 losses from each device, found " NR; exit 1 }
+      if (first > 1e-4) { print "the first losses differ by more than 1e-4"; exit 1 } }'
+}
+section "Losses of the two runs" compare_losses
+
+section "Kernels" $semivox bench kernels
+section "Layers" $semivox bench layers
+for precision in f32 bf16; do
+  section "Training step, $precision" $semivox bench step --network vnet --filters 16 --patch 112x112x80 --batch 2 \
+    --iterations 20 --precision $precision --json "$work/step-$precision.json"
+done
+
+echo
+echo "report: $report, $failures failed"
+[ "$failures" -eq 0 ]

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs the tests of a build folder, then says aloud what they skipped and ends with the line "N passed, N failed".
+#   scripts/run_tests.sh BUILD_FOLDER [ctest options]
+set -euo pipefail
+build=$1
+shift
+
+log=$build/test_log.txt
+status=0
+ctest --test-dir "$build" --output-on-failure --output-log "$log" "$@" || status=$?
+
+# Tests that need a GPU or real scans announce themselves by "skipped: ..." where there is none.
+if skipped=$(grep -iE '^[[:space:]]*skipped[:(]' "$build/Testing/Temporary/LastTest.log" | sort); then
+  echo
+  echo "$(wc -l <<<"$skipped") skipped:"
+  uniq -c <<<"$skipped"
+fi
+
+# ctest's own last words are "100% tests passed, 0 tests failed out of 12".
+summary=$(grep -E 'tests passed, [0-9]+ tests failed out of' "$log" | tail -1) || {
+  echo "0 passed, 1 failed (ctest found no tests in $build)"
+  exit 1
+}
+failed=$(sed -E 's/.* ([0-9]+) tests failed.*/\1/' <<<"$summary")
+total=$(sed -E 's/.*out of ([0-9]+).*/\1/' <<<"$summary")
+echo
+echo "$((total - failed)) passed, $failed failed"
+exit "$status"
