@@ -34,7 +34,8 @@ double mean_of(const std::vector<float>& voxels, const F& f) {
 }
 
 Moments moments_of(const std::vector<float>& voxels) {
-  const double mean = mean_of(voxels, [](double v) { return v; });
+  const double first = voxels.front();  // so that a constant scan has a deviation of exactly 0
+  const double mean = first + mean_of(voxels, [first](double v) { return v - first; });
   return {mean, std::sqrt(mean_of(voxels, [mean](double v) { return (v - mean) * (v - mean); }))};
 }
 
