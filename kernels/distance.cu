@@ -90,17 +90,15 @@ struct LineEnvelope {
       starts[top * stride] = static_cast<int32_t>(begin);
     }
     for (int64_t u = length - 1; u >= 0; --u) {
-      if (top < 0) {
-        result[u * stride] = static_cast<T>(INFINITY);
-        continue;
-      }
-      result[u * stride] = static_cast<T>(value(u, site_top, f_top));
-      if (u == start_top && u > 0) {
+      // Parabolas that meet in one point may, by rounding, start at the same position: then the later one
+      // counts.
+      while (top > 0 && start_top > u) {
         --top;
         site_top = sites[top * stride];
         start_top = starts[top * stride];
         f_top = f[site_top * stride];
       }
+      result[u * stride] = top < 0 ? static_cast<T>(INFINITY) : static_cast<T>(value(u, site_top, f_top));
     }
   }
   SEMIVOX_HD double value(int64_t position, int64_t vertex, double height) const {

@@ -27,9 +27,9 @@ std::vector<double> brute_force(const Tensor& mask, std::array<double, 3> spacin
   std::vector<double> result(static_cast<size_t>(mask.elements()), std::numeric_limits<double>::infinity());
   const auto square = [](double x) { return x * x; };
   for (int64_t n = 0; n < s.n; ++n) {
-    for (int64_t a = 0; a < s.voxels(); ++a) {
-      for (int64_t b = 0; b < s.voxels(); ++b) {
-        if (mask.data<uint8_t>()[n * s.voxels() + b] == 0) continue;
+    for (int64_t b = 0; b < s.voxels(); ++b) {
+      if (mask.data<uint8_t>()[n * s.voxels() + b] == 0) continue;
+      for (int64_t a = 0; a < s.voxels(); ++a) {
         const double squared = square(spacing[0] * static_cast<double>(a / (s.h * s.w) - b / (s.h * s.w))) +
                                square(spacing[1] * static_cast<double>(a / s.w % s.h - b / s.w % s.h)) +
                                square(spacing[2] * static_cast<double>(a % s.w - b % s.w));
@@ -82,6 +82,28 @@ TEST_CASE("distance: anisotropic spacing") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("distance: symmetric objects, where parabolas meet in one point and rounding decides their order") {
+  const Shape shape{1, 1, 30, 32, 34};
+  Tensor mask = Tensor::zeros(shape, DType::u8, Device{});
+  for (int64_t d = 0; d < shape.d; ++d)
+    for (int64_t h = 0; h < shape.h; ++h)
+      for (int64_t w = 0; w < shape.w; ++w) {
+        const int64_t squared = (d - 15) * (d - 15) + (h - 16) * (h - 16) + (w - 17) * (w - 17);
+        mask.data<uint8_t>()[(d * shape.h + h) * shape.w + w] = squared > 120 && squared <= 144;
+      }
+  for (const std::array<double, 3>& spacing : {std::array{0.7, 1.1, 2.5}, std::array{0.3, 0.1, 0.7}}) {
+    const std::vector<double> expected = brute_force(mask, spacing);
+    Tensor out = Tensor::empty(shape, DType::f64, Device{});
+    kernels::squared_distance(mask, spacing, out);
+    const std::vector<double> found = out.to_doubles();
+    double worst = 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+      worst = std::max(worst, std::abs(found[i] - expected[i]) / std::max(expected[i], 1.0));
+    }
+    CHECK(worst <= 1e-14);
   }
 }
 

@@ -1,0 +1,132 @@
+#include "apps/evaluate.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <regex>
+#include <utility>
+#include <vector>
+
+#include "apps/commands.hpp"
+#include "apps/results.hpp"
+#include "engine/error.hpp"
+#include "io/nifti.hpp"
+
+namespace semivox {
+namespace {
+
+constexpr int kMostClasses = 256;  // labels are 8-bit
+
+/// The NIfTI files of a folder by case name, without the probability maps that `predict` puts beside its
+/// labels.
+std::map<std::string, std::string> label_files(const std::string& folder, const char* role) {
+  namespace fs = std::filesystem;
+  if (!fs::is_directory(folder)) throw DataError(text(folder, ": the ", role, " folder does not exist"));
+  static const std::regex nifti_name("(.+)\\.nii(\\.gz)?"), probability_map(".*_prob[0-9]+");
+  std::map<std::string, std::string> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    std::smatch match;
+    if (name.front() == '.' || !std::regex_match(name, match, nifti_name)) continue;
+    const std::string id = match[1].str();
+    if (std::regex_match(id, probability_map)) continue;
+    const auto [position, is_new] = files.emplace(id, entry.path().string());
+    if (!is_new)
+      throw DataError(text(position->second, " and ", entry.path().string(), ": two files of one case"));
+  }
+  if (files.empty()) throw DataError(text(folder, ": no .nii.gz or .nii file in the ", role, " folder"));
+  return files;
+}
+
+struct CasePair {
+  std::string name, prediction, reference;
+};
+
+std::vector<CasePair> match_cases(const EvaluateOptions& options) {
+  const auto predictions = label_files(options.prediction, "prediction");
+  const auto references = label_files(options.reference, "reference");
+  std::vector<CasePair> pairs;
+  for (const auto& [name, prediction] : predictions) {
+    const auto reference = references.find(name);
+    if (reference == references.end()) {
+      throw DataError(
+          text(prediction, ": no reference ", name, ".nii.gz or ", name, ".nii in ", options.reference));
+    }
+    pairs.push_back({name, prediction, reference->second});
+  }
+  for (const auto& [name, reference] : references) {
+    if (!options.subset && !predictions.contains(name)) {
+      throw DataError(text(reference, ": no prediction ", name, ".nii.gz or ", name, ".nii in ",
+                           options.prediction, " (--subset scores the cases that have one)"));
+    }
+  }
+  return pairs;
+}
+
+std::string extent(const io::Extent3& shape) { return text(shape[0], " x ", shape[1], " x ", shape[2]); }
+
+/// One more than the largest label of the references: a pass over the files before the scoring, which needs
+/// it.
+int count_classes(const std::vector<CasePair>& pairs) {
+  int largest = 1;
+  for (const CasePair& pair : pairs) {
+    const io::LabelMap reference = io::read_nifti_labels(pair.reference, kMostClasses);
+    for (const uint8_t label : reference.voxels) largest = std::max(largest, static_cast<int>(label));
+  }
+  return largest + 1;
+}
+
+}  // namespace
+
+Evaluation run_evaluate(const EvaluateOptions& options) {
+  const std::vector<CasePair> pairs = match_cases(options);
+  const int classes = options.classes == 0 ? count_classes(pairs) : options.classes;
+  std::vector<CaseResult> cases;
+  for (const CasePair& pair : pairs) {
+    const io::LabelMap prediction = io::read_nifti_labels(pair.prediction, classes);
+    const io::LabelMap reference = io::read_nifti_labels(pair.reference, classes);
+    if (prediction.shape != reference.shape) {
+      throw DataError(text(pair.prediction, ": shape ", extent(prediction.shape), ", but the reference ",
+                           pair.reference, " is ", extent(reference.shape)));
+    }
+    cases.push_back(evaluate_case(pair.name, prediction, reference, classes, options.conventions));
+  }
+  Evaluation evaluation = summarize(options.conventions, std::move(cases));
+  if (!options.json.empty()) write_results_json(options.json, evaluation);
+  if (!options.csv.empty()) write_results_csv(options.csv, evaluation);
+  return evaluation;
+}
+
+void add_evaluate_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("evaluate", "Dice, Jaccard, 95HD and ASD of predictions");
+  const auto options = std::make_shared<EvaluateOptions>();
+  command->add_option("--prediction", options->prediction, "Folder of predicted label maps, CASE.nii.gz")
+      ->required();
+  command->add_option("--reference", options->reference, "Folder of reference label maps, CASE.nii.gz")
+      ->required();
+  const std::map<std::string, Units> units{{"voxel", Units::voxel}, {"mm", Units::millimetre}};
+  command->add_option("--units", options->conventions.units, "Units of the distances: voxel (default) or mm")
+      ->transform(CLI::CheckedTransformer(units));
+  const std::map<std::string, EmptyPolicy> policies{
+      {"zero", EmptyPolicy::zero}, {"nan", EmptyPolicy::nan}, {"diagonal", EmptyPolicy::diagonal}};
+  command
+      ->add_option("--empty", options->conventions.empty,
+                   "Distances where prediction or reference is empty: zero (default; as in the papers), nan "
+                   "or diagonal")
+      ->transform(CLI::CheckedTransformer(policies));
+  command->add_flag("--largest-component", options->conventions.largest_component,
+                    "Score the largest 26-connected component of each predicted class");
+  command
+      ->add_option("--classes", options->classes,
+                   "Number of classes with background (default: from the references)")
+      ->check(CLI::Range(2, kMostClasses));
+  command->add_flag("--subset", options->subset, "Leave references without a prediction out");
+  command->add_option("--json", options->json, "Write the results to this JSON file");
+  command->add_option("--csv", options->csv, "Write the results to this CSV file");
+  command->callback([options] { std::cout << format_table(run_evaluate(*options)); });
+}
+
+}  // namespace semivox
