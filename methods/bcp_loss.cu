@@ -1,0 +1,86 @@
+#include "methods/bcp.hpp"
+
+namespace semivox {
+
+namespace {
+
+// Sums of region r (0 outer, 1 inner): CE, voxels | per class: sum p*y, sum p (or p^2), sum y.
+struct BcpLoss {
+  const uint8_t* labels[2];  // outer, inner: (N, V)
+  const uint8_t* mask;       // (V), 1 outside the box
+  int64_t voxels;
+  BcpLossOptions options;
+
+  static constexpr int kResults = 7;
+  SEMIVOX_HD static constexpr int region(int channels) { return 2 + 3 * channels; }
+  SEMIVOX_HD static constexpr int sums(int channels) { return 2 * region(channels); }
+
+  template <class S>
+  SEMIVOX_HD void terms(const S* z, int channels, int64_t sample, int64_t v, S* t) const {
+    S p[voxel::kMaxChannels];
+    const S log_normalizer = softmax(z, channels, p);
+    const int here = mask[v] != 0 ? 0 : 1;
+    const int y = labels[here][sample * voxels + v];
+    t[here * region(channels)] = log_normalizer - z[y];
+    t[here * region(channels) + 1] = S(1);
+    for (int r = 0; r < 2; ++r) {
+      S* d = t + r * region(channels) + 2;
+      const int label = labels[r][sample * voxels + v];
+      for (int c = 0; c < channels; ++c) {
+        if (r != here && !(c == 0 && options.unmasked_background)) continue;
+        if (c == label) d[3 * c] = p[c];
+        d[3 * c + 1] = options.pooled_squares ? p[c] * p[c] : p[c];
+        if (c == label) d[3 * c + 2] = S(1);
+      }
+    }
+  }
+
+  template <class S>
+  SEMIVOX_HD S dice(const SampleSums<S>& sums, int r, int channels) const {
+    const S smooth = S(options.pooled_squares ? 1e-10 : 1e-5);
+    S total = S(0);
+    for (int c = 0; c < channels; ++c) {
+      const int k = r * region(channels) + 2 + 3 * c;
+      if (options.pooled_squares) {
+        total = total + (S(2) * sums.total(k) + smooth) / (sums.total(k + 1) + sums.total(k + 2) + smooth);
+      } else {
+        for (int64_t n = 0; n < sums.samples; ++n) {
+          total = total + (S(2) * sums(n, k) + smooth) / (sums(n, k + 1) + sums(n, k + 2) + smooth) /
+                              S(static_cast<double>(sums.samples));
+        }
+      }
+    }
+    return S(1) - total / S(static_cast<double>(channels));
+  }
+
+  template <class S>
+  SEMIVOX_HD void results(const SampleSums<S>& sums, int channels, S* results) const {
+    for (int r = 0; r < 2; ++r) {
+      const int k = r * region(channels);
+      results[3 + r] = sums.total(k) / (sums.total(k + 1) + S(1e-16));
+      results[5 + r] = dice(sums, r, channels);
+    }
+    const S outer = S(options.outer_weight), inner = S(options.inner_weight);
+    results[1] = outer * results[3] + inner * results[4];
+    results[2] = outer * results[5] + inner * results[6];
+    results[0] = S(0.5) * (results[1] + results[2]);
+  }
+};
+
+}  // namespace
+
+LossValue bcp_loss(const Variable& logits, const Tensor& outer, const Tensor& inner, const Tensor& mask,
+                   const BcpLossOptions& options) {
+  const Shape labels = logits.shape().with_channels(1);
+  SEMIVOX_CHECK(outer.shape() == labels && inner.shape() == labels && mask.shape() == labels.with_samples(1),
+                "labels ", outer.shape().str(), " and ", inner.shape().str(), ", mask ", mask.shape().str(),
+                " for ", logits.shape().str());
+  return evaluate("bcp_loss",
+                  BcpLoss{{outer.data<uint8_t>(), inner.data<uint8_t>()},
+                          mask.data<uint8_t>(),
+                          logits.shape().voxels(),
+                          options},
+                  {logits}, {outer, inner, mask});
+}
+
+}  // namespace semivox

@@ -1,0 +1,124 @@
+// Method: its networks, its losses and what one training iteration does. The trainer owns everything else.
+//
+// A method is one file in methods/ that ends in a RegisterMethod object; nothing else has to know of it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/optimizer.hpp"
+#include "layers/network.hpp"
+#include "methods/options.hpp"
+#include "methods/schedule.hpp"
+
+namespace semivox {
+
+/// One batch; the labelled samples come first.
+struct Batch {
+  Tensor image;         ///< (N, C, D, H, W) f32
+  Tensor label;         ///< (N, 1, D, H, W) u8; rows of unlabelled samples are 0 and must not be read
+  int64_t labeled = 0;  ///< how many samples are labelled
+
+  Tensor labeled_images() const { return image.samples(0, labeled); }
+  Tensor unlabeled_images() const { return image.samples(labeled, image.shape().n - labeled); }
+  Tensor labels() const { return label.samples(0, labeled); }
+};
+
+/// A stretch of the training with one kind of batch.
+struct Phase {
+  std::string name;
+  int64_t iterations = 0;
+  int64_t labeled = 0, unlabeled = 0;  ///< samples per batch
+  LearningRate learning_rate;
+  bool continue_from_best =
+      false;  ///< the next phase starts from this one's best validated weights, if there are any
+};
+
+/// What a method needs to set itself up.
+struct MethodSetup {
+  NetworkOptions network;
+  DType precision = DType::f32;
+  Device device;
+  uint64_t seed = 1337;
+  int64_t iterations = 6000;  ///< of all phases together
+  int64_t batch = 4;          ///< images that the student sees per iteration
+  LearningRate learning_rate;
+  OptimizerOptions optimizer;
+};
+
+/// Circumstances of one iteration.
+struct StepContext {
+  int64_t phase = 0;
+  int64_t iteration = 0;  ///< within the phase, from 0
+  double learning_rate = 0;
+  Random* random = nullptr;  ///< streams of this iteration
+};
+
+/// Named numbers of one iteration, in the order in which they are logged; the first is "loss".
+using StepReport = std::vector<std::pair<std::string, double>>;
+
+class Method {
+ public:
+  virtual ~Method() = default;
+
+  /// The method's phases for this setup; their iterations add up to setup.iterations.
+  virtual std::vector<Phase> phases(const MethodSetup& setup) const = 0;
+
+  /// Makes networks and optimisers.
+  virtual void build(const MethodSetup& setup) = 0;
+
+  /// Called before the first iteration of phase 1, 2, ...; the student holds the weights that the phase
+  /// starts from.
+  virtual void begin_phase(int64_t phase) { (void)phase; }
+
+  /// One iteration: forward passes, loss, backward, optimiser step, teacher update.
+  virtual StepReport step(const Batch& batch, const StepContext& context) = 0;
+
+  /// The network that is validated, saved and used for prediction.
+  virtual Network& student() = 0;
+
+  /// Every network and optimiser with its name in checkpoints.
+  virtual std::vector<std::pair<std::string, Network*>> networks() = 0;
+  virtual std::vector<std::pair<std::string, Optimizer*>> optimizers() = 0;
+};
+
+/// What is known of a method without building it.
+struct MethodInfo {
+  std::string name;
+  std::string paper;    ///< authors, title, venue
+  std::string summary;  ///< one sentence
+  std::function<std::unique_ptr<Method>(OptionReader&)> make;
+};
+
+/// Adds a method to the registry when the program starts.
+struct RegisterMethod {
+  explicit RegisterMethod(MethodInfo info);
+};
+
+/// All methods, by name.
+const std::vector<MethodInfo>& registered_methods();
+
+/// Throws UsageError listing the known names.
+const MethodInfo& find_method(const std::string& name);
+
+/// Student, optimiser and, for mean-teacher methods, a teacher of the same architecture: what most methods
+/// own.
+class StudentTeacher {
+ public:
+  /// Builds the student from the setup's seed. The teacher gets first values of its own, as in the
+  /// references, or none.
+  void build(const MethodSetup& setup, bool with_teacher);
+
+  /// Clears gradients, runs `loss` backwards, makes the optimiser step.
+  void update(const Variable& loss, double learning_rate);
+
+  std::vector<std::pair<std::string, Network*>> networks() const;
+
+  std::unique_ptr<Network> student, teacher;
+  std::unique_ptr<Optimizer> optimizer;
+};
+
+}  // namespace semivox
