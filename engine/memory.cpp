@@ -108,8 +108,10 @@ class Pool {
  private:
   // A cached block up to a quarter larger than asked for is good enough; a larger one would waste too much.
   void* take_cached(int64_t size) {
+    int64_t largest = size + size / 4;
+    if (limit_ > 0) largest = std::min(largest, limit_ - statistics_.live_total);
     const auto found = free_.lower_bound(size);
-    if (found == free_.end() || found->first > size + size / 4) return nullptr;
+    if (found == free_.end() || found->first > largest) return nullptr;
     void* block = found->second;
     live_[block].bytes = found->first;
     statistics_.cached -= found->first;

@@ -29,13 +29,14 @@ struct AdamStep {
   const T* gradients;
   T* mean;
   T* square;
-  T step_size;                                   // learning rate / (1 - beta1^t)
-  T inverse_root;                                // 1 / sqrt(1 - beta2^t)
-  T beta1, beta2, epsilon, coupled_decay, kept;  // kept = 1 - learning rate * decoupled decay
+  T step_size;                     // learning rate / (1 - beta1^t)
+  T inverse_root;                  // 1 / sqrt(1 - beta2^t)
+  T beta1, rest1, beta2, rest2;    // rest = 1 - beta, rounded once: in f32, 1 - 0.999 would lose four digits
+  T epsilon, coupled_decay, kept;  // kept = 1 - learning rate * decoupled decay
   SEMIVOX_HD void operator()(int64_t i) const {
     const T g = gradients[i] + coupled_decay * weights[i];
-    mean[i] = beta1 * mean[i] + (T(1) - beta1) * g;
-    square[i] = beta2 * square[i] + (T(1) - beta2) * g * g;
+    mean[i] = beta1 * mean[i] + rest1 * g;
+    square[i] = beta2 * square[i] + rest2 * g * g;
     weights[i] = kept * weights[i] - step_size * mean[i] / (sqrt(square[i]) * inverse_root + epsilon);
   }
 };
@@ -109,7 +110,8 @@ class Adam : public Optimizer {
         AdamStep<T>{values.data<T>(), parameters_.gradients().data<T>(), mean_.data<T>(), square_.data<T>(),
                     static_cast<T>(learning_rate / (1.0 - std::pow(options_.beta1, t))),
                     static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(options_.beta2, t))),
-                    static_cast<T>(options_.beta1), static_cast<T>(options_.beta2),
+                    static_cast<T>(options_.beta1), static_cast<T>(1.0 - options_.beta1),
+                    static_cast<T>(options_.beta2), static_cast<T>(1.0 - options_.beta2),
                     static_cast<T>(options_.epsilon), static_cast<T>(decoupled ? 0.0 : options_.weight_decay),
                     static_cast<T>(decoupled ? 1.0 - learning_rate * options_.weight_decay : 1.0)});
   }

@@ -35,9 +35,10 @@ SEMIVOX_HD inline PhiloxBlock philox(uint64_t key, uint64_t counter_low, uint64_
   return {{c0, c1, c2, c3}};
 }
 
-/// A 32-bit word as a float in (0, 1): 24 bits, never 0 and never 1.
+/// A 32-bit word as a float in (0, 1): 23 bits and a half, the most that a float holds without rounding up
+/// to 1.
 SEMIVOX_HD inline float unit_float(uint32_t word) {
-  return (static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f;
+  return (static_cast<float>(word >> 9) + 0.5f) * 0x1p-23f;
 }
 
 /// One random stream: what is drawn where is fixed by `seed`, `step` (the iteration) and `stream` (which draw
