@@ -1,0 +1,114 @@
+#include "methods/checkpoint.hpp"
+
+#include <charconv>
+#include <cstring>
+
+#include "methods/weights.hpp"
+
+namespace semivox {
+
+namespace {
+
+std::string exact(double value) {
+  char buffer[64];
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, value).ptr;  // shortest text that reads back equal
+  return {buffer, end};
+}
+
+template <class T>
+T read_number(const Metadata& metadata, const std::string& key, const std::string& path) {
+  const auto found = metadata.find(key);
+  if (found == metadata.end()) throw DataError(text(path, ": metadata field ", key, " is missing"));
+  T value{};
+  const std::string& s = found->second;
+  const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), value);
+  if (error != std::errc() || end != s.data() + s.size()) {
+    throw DataError(text(path, ": metadata field ", key, ": found '", s, "', expected a number"));
+  }
+  return value;
+}
+
+NamedArray to_array(const std::string& name, const Tensor& tensor) {
+  const Tensor host = tensor.to(Device{});
+  NamedArray array;
+  array.name = name;
+  array.dtype = tensor.dtype() == DType::f64 ? "F64" : "F32";
+  array.dims = {tensor.elements()};
+  array.bytes.resize(static_cast<size_t>(tensor.bytes()));
+  std::memcpy(array.bytes.data(), host.raw(), array.bytes.size());
+  return array;
+}
+
+void from_array(const SafetensorsFile& file, const std::string& name, Tensor target,
+                const std::string& path) {
+  const NamedArray* array = file.find(name);
+  if (array == nullptr) throw DataError(text(path, ": array ", name, " is missing"));
+  if (array->bytes.size() != static_cast<size_t>(target.bytes())) {
+    throw DataError(
+        text(path, ": array ", name, ": found ", array->bytes.size(), " bytes, expected ", target.bytes()));
+  }
+  copy_bytes(target.raw(), target.device(), array->bytes.data(), Device{}, array->bytes.size());
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& path, Method& method, const Progress& progress,
+                     const Metadata& metadata) {
+  SafetensorsFile file;
+  file.metadata = metadata;
+  describe_network(method.student().options(), file.metadata);
+  file.metadata["progress.phase"] = text(progress.phase);
+  file.metadata["progress.iteration"] = text(progress.iteration);
+  file.metadata["progress.best_dice"] = exact(progress.best_dice);
+  file.metadata["progress.best_phase_dice"] = exact(progress.best_phase_dice);
+  for (const auto& [name, network] : method.networks()) append_weights(*network, file, name + "/");
+  for (const auto& [name, optimizer] : method.optimizers()) {
+    file.metadata["progress.steps." + name] = text(optimizer->steps());
+    for (const auto& [state, tensor] : optimizer->state()) {
+      file.arrays.push_back(to_array(text("optimizer/", name, "/", state), tensor));
+    }
+  }
+  write_safetensors(path, file);
+}
+
+Progress load_checkpoint(const std::string& path, Method& method, const Metadata& metadata) {
+  const SafetensorsFile file = read_safetensors(path);
+  for (const auto& [key, value] : metadata) {
+    if (key.rfind("run.", 0) != 0) continue;
+    const auto found = file.metadata.find(key);
+    const std::string saved = found == file.metadata.end() ? "(nothing)" : found->second;
+    if (saved != value) {
+      throw UsageError(
+          text("--resume: ", path, " was made with ", key.substr(4), " = ", saved, ", this run has ", value));
+    }
+  }
+  for (const auto& [name, network] : method.networks()) load_weights(*network, file, path, name + "/");
+  for (const auto& [name, optimizer] : method.optimizers()) {
+    optimizer->set_steps(read_number<int64_t>(file.metadata, "progress.steps." + name, path));
+    for (const auto& [state, tensor] : optimizer->state()) {
+      from_array(file, text("optimizer/", name, "/", state), tensor, path);
+    }
+  }
+  return {read_number<int64_t>(file.metadata, "progress.phase", path),
+          read_number<int64_t>(file.metadata, "progress.iteration", path),
+          read_number<double>(file.metadata, "progress.best_dice", path),
+          read_number<double>(file.metadata, "progress.best_phase_dice", path)};
+}
+
+void save_weights(const std::string& path, const Network& network, const Metadata& metadata) {
+  SafetensorsFile file;
+  file.metadata = metadata;
+  describe_network(network.options(), file.metadata);
+  append_weights(network, file);
+  write_safetensors(path, file);
+}
+
+void save_networks(const std::string& path, Method& method, const Metadata& metadata) {
+  SafetensorsFile file;
+  file.metadata = metadata;
+  for (const auto& [name, network] : method.networks()) append_weights(*network, file, name + "/");
+  write_safetensors(path, file);
+}
+
+}  // namespace semivox
