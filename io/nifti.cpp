@@ -302,7 +302,7 @@ NiftiHeader plain_header(const Extent3& shape, const std::array<double, 3>& spac
 
 template <class T>
 void write_voxels(const std::string& path, const Extent3& shape, const std::vector<T>& voxels,
-                  const Geometry& geometry, int16_t datatype) {
+                  const Geometry& geometry, int16_t datatype, float slope = 1, float intercept = 0) {
   const bool compress = path.ends_with(".nii.gz");
   if (!compress && !path.ends_with(".nii"))
     throw DataError(text(path, ": expected a name ending in .nii or .nii.gz"));
@@ -319,8 +319,8 @@ void write_voxels(const std::string& path, const Extent3& shape, const std::vect
                       ": shape and header differ");
         fields.datatype = datatype;
         fields.bitpix = 8 * sizeof(T);
-        fields.scl_slope = 1;
-        fields.scl_inter = 0;
+        fields.scl_slope = slope;
+        fields.scl_inter = intercept;
         fields.cal_min = 0;
         fields.cal_max = 0;
         fields.vox_offset = static_cast<std::remove_reference_t<decltype(fields.vox_offset)>>(offset);
@@ -359,6 +359,23 @@ LabelMap read_nifti_labels(const std::string& path, int classes) {
 
 void write_nifti_labels(const std::string& path, const LabelMap& labels) {
   write_voxels(path, labels.shape, labels.voxels, labels.geometry, NIFTI_TYPE_UINT8);
+}
+
+void write_nifti_stored(const std::string& path, const StoredImage& image) {
+  const auto write_as = [&](auto zero, int16_t datatype) {
+    using T = decltype(zero);
+    std::vector<T> voxels(static_cast<size_t>(voxel_count(image.shape)));
+    std::memcpy(voxels.data(), image.data.data(), voxels.size() * sizeof(T));
+    write_voxels(path, image.shape, voxels, image.geometry, datatype, image.slope, image.intercept);
+  };
+  switch (image.type) {
+    case StoredType::u8:
+      return write_as(uint8_t{}, NIFTI_TYPE_UINT8);
+    case StoredType::i16:
+      return write_as(int16_t{}, NIFTI_TYPE_INT16);
+    case StoredType::f32:
+      return write_as(float{}, NIFTI_TYPE_FLOAT32);
+  }
 }
 
 void write_nifti_image(const std::string& path, const Image& image) {

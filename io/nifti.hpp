@@ -32,6 +32,9 @@ LabelMap read_nifti_labels(const std::string& path, int classes);
 /// extensions are not kept.
 void write_nifti_labels(const std::string& path, const LabelMap& labels);
 
+/// Writes a scan in its compact form, slope and intercept in the header, in the same way.
+void write_nifti_stored(const std::string& path, const StoredImage& image);
+
 /// Writes a scan as float32, in the same way.
 void write_nifti_image(const std::string& path, const Image& image);
 
