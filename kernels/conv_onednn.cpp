@@ -39,9 +39,21 @@ MemoryDesc plain_weights_desc(const ConvGeometry& g, const Shape& fine, const Sh
           memory::format_tag::oidhw};
 }
 
-/// The primitive for these tensors; made at the first call with such shapes and types.
-const Convolution& convolution(Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
+/// Geometries that oneDNN's bf16 kernels compute wrongly, reading outside their operands (seen in 2.6): taps
+/// that skip voxels, and strided weight gradients on at most two coarse planes.
+bool broken_in_bf16(Pass pass, const ConvGeometry& g, const Tensor& coarse) {
+  for (size_t axis = 0; axis < 3; ++axis) {
+    if (g.kernel[axis] < g.stride[axis]) return true;
+  }
+  return pass == Pass::weights && g.stride[0] > 1 && coarse.shape().d <= 2;
+}
+
+/// The primitive for these tensors, null when the library has no sound and fast one; made at the first call
+/// with such shapes and types.
+const Convolution* convolution(Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
                                DType weights_dtype, bool bias) {
+  if (weights_dtype == DType::bf16 && broken_in_bf16(pass, g, coarse)) return nullptr;
+  const auto usable = [](const Convolution& c) { return c.primitive.is_reference ? nullptr : &c; };
   static std::map<std::vector<int64_t>, Convolution> convolutions;
   static std::mutex mutex;
   const Shape f = fine.shape(), c = coarse.shape();
@@ -63,7 +75,7 @@ const Convolution& convolution(Pass pass, const ConvGeometry& g, const Tensor& f
   for (const auto& three : {g.kernel, g.stride, g.padding}) key.insert(key.end(), three.begin(), three.end());
 
   const std::lock_guard lock(mutex);
-  if (const auto found = convolutions.find(key); found != convolutions.end()) return found->second;
+  if (const auto found = convolutions.find(key); found != convolutions.end()) return usable(found->second);
   const bool blocks_of_16 =
       fine.dtype() == DType::f32 && coarse.dtype() == DType::f32 && f.c == 16 && c.c == 16;
   ConvolutionDescs descs;
@@ -75,7 +87,7 @@ const Convolution& convolution(Pass pass, const ConvGeometry& g, const Tensor& f
   descs.stride.assign(g.stride.begin(), g.stride.end());
   descs.padding.assign(g.padding.begin(), g.padding.end());
   Convolution made{descs.fine, descs.coarse, descs.bias, make_convolution(pass, descs)};
-  return convolutions.emplace(key, std::move(made)).first->second;
+  return usable(convolutions.emplace(key, std::move(made)).first->second);
 }
 
 memory packed_for(const Convolution& c, const ConvGeometry& g, const ConvWeights& weights, const Shape& fine,
@@ -85,15 +97,31 @@ memory packed_for(const Convolution& c, const ConvGeometry& g, const ConvWeights
   });
 }
 
+/// `tensor = converted`, in the dtype of `tensor`.
+void assign(Tensor& tensor, const Tensor& converted) {
+  const MemoryDesc from({tensor.elements()}, data_type(converted.dtype()), memory::format_tag::a);
+  const MemoryDesc to({tensor.elements()}, data_type(tensor.dtype()), memory::format_tag::a);
+  reorder(as_memory(from, converted.raw()), as_memory(to, tensor.raw()));
+}
+
 /// The same values as another dtype; the tensor itself when it has that dtype.
 Tensor as_dtype(const Tensor& tensor, DType dtype) {
   if (tensor.dtype() == dtype) return tensor;
   Tensor converted = Tensor::empty(tensor.shape(), dtype, {}, MemoryTag::workspace);
-  const MemoryDesc from({tensor.elements()}, data_type(tensor.dtype()), memory::format_tag::a);
-  const MemoryDesc to({tensor.elements()}, data_type(dtype), memory::format_tag::a);
-  reorder(as_memory(from, tensor.raw()), as_memory(to, converted.raw()));
+  assign(converted, tensor);
   return converted;
 }
+
+/// The layer whose forward pass is `to_coarse` or, transposed, `to_fine`: for the plain loops.
+ConvGeometry layer(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, bool transposed) {
+  ConvGeometry of = g;
+  of.in_channels = (transposed ? coarse : fine).shape().c;
+  of.out_channels = (transposed ? fine : coarse).shape().c;
+  of.transposed = transposed;
+  return of;
+}
+
+bool all_f32(const Tensor& a, const Tensor& b) { return a.dtype() == DType::f32 && b.dtype() == DType::f32; }
 
 void add_bias(Tensor& tensor, const Tensor& bias) {
   const float* b = bias.data<float>();
@@ -112,33 +140,53 @@ void add_bias(Tensor& tensor, const Tensor& bias) {
 void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights, const Tensor& bias,
                Tensor& coarse) {
   if (is_patchwise(g)) return patches_to_coarse(g, fine, weights, bias, coarse);
-  const Convolution& c = convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined());
-  Arguments arguments{{DNNL_ARG_SRC, as_memory(c.fine, fine.raw())},
-                      {DNNL_ARG_WEIGHTS, packed_for(c, g, weights, fine.shape(), coarse.shape())},
-                      {DNNL_ARG_DST, as_memory(c.coarse, coarse.raw())}};
-  if (bias.defined()) arguments.insert({DNNL_ARG_BIAS, as_memory(c.bias, bias.raw())});
-  c.primitive.run(arguments);
+  const Convolution* c = convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined());
+  if (!c && all_f32(fine, coarse)) {
+    return reference::conv_forward(layer(g, fine, coarse, false), fine, weights, bias, coarse);
+  }
+  if (!c) {
+    Tensor result = Tensor::empty(coarse.shape(), DType::f32, {}, MemoryTag::workspace);
+    to_coarse(g, as_dtype(fine, DType::f32), weights, bias, result);
+    return assign(coarse, result);
+  }
+  Arguments arguments{{DNNL_ARG_SRC, as_memory(c->fine, fine.raw())},
+                      {DNNL_ARG_WEIGHTS, packed_for(*c, g, weights, fine.shape(), coarse.shape())},
+                      {DNNL_ARG_DST, as_memory(c->coarse, coarse.raw())}};
+  if (bias.defined()) arguments.insert({DNNL_ARG_BIAS, as_memory(c->bias, bias.raw())});
+  c->primitive.run(arguments);
 }
 
 void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights, const Tensor& bias,
              Tensor& fine) {
   if (is_patchwise(g)) return patches_to_fine(g, coarse, weights, bias, fine);
-  const Convolution& c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false);
-  c.primitive.run({{DNNL_ARG_DIFF_DST, as_memory(c.coarse, coarse.raw())},
-                   {DNNL_ARG_WEIGHTS, packed_for(c, g, weights, fine.shape(), coarse.shape())},
-                   {DNNL_ARG_DIFF_SRC, as_memory(c.fine, fine.raw())}});
+  const Convolution* c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false);
+  if (!c && all_f32(fine, coarse)) {
+    return reference::conv_forward(layer(g, fine, coarse, true), coarse, weights, bias, fine);
+  }
+  if (!c) {
+    Tensor result = Tensor::empty(fine.shape(), DType::f32, {}, MemoryTag::workspace);
+    to_fine(g, as_dtype(coarse, DType::f32), weights, bias, result);
+    return assign(fine, result);
+  }
+  c->primitive.run({{DNNL_ARG_DIFF_DST, as_memory(c->coarse, coarse.raw())},
+                    {DNNL_ARG_WEIGHTS, packed_for(*c, g, weights, fine.shape(), coarse.shape())},
+                    {DNNL_ARG_DIFF_SRC, as_memory(c->fine, fine.raw())}});
   if (bias.defined()) add_bias(fine, bias);
 }
 
 void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, Tensor& dw) {
   if (is_patchwise(g)) return patches_to_weights(g, fine, coarse, dw);
-  const Convolution& c = convolution(Pass::weights, g, fine, coarse, fine.dtype(), false);
-  const Tensor gradient = Tensor::empty({1, static_cast<int64_t>(c.primitive.weights.get_size()), 1, 1, 1},
+  const Convolution* c = convolution(Pass::weights, g, fine, coarse, fine.dtype(), false);
+  if (!c && all_f32(fine, coarse)) {
+    return reference::conv_backward_weights(layer(g, fine, coarse, false), fine, coarse, dw);
+  }
+  if (!c) return to_weights(g, as_dtype(fine, DType::f32), as_dtype(coarse, DType::f32), dw);
+  const Tensor gradient = Tensor::empty({1, static_cast<int64_t>(c->primitive.weights.get_size()), 1, 1, 1},
                                         DType::u8, {}, MemoryTag::workspace);
-  const memory packed = as_memory(c.primitive.weights, gradient.raw());
-  c.primitive.run({{DNNL_ARG_SRC, as_memory(c.fine, fine.raw())},
-                   {DNNL_ARG_DIFF_DST, as_memory(c.coarse, coarse.raw())},
-                   {DNNL_ARG_DIFF_WEIGHTS, packed}});
+  const memory packed = as_memory(c->primitive.weights, gradient.raw());
+  c->primitive.run({{DNNL_ARG_SRC, as_memory(c->fine, fine.raw())},
+                    {DNNL_ARG_DIFF_DST, as_memory(c->coarse, coarse.raw())},
+                    {DNNL_ARG_DIFF_WEIGHTS, packed}});
   reorder(packed, as_memory(plain_weights_desc(g, fine.shape(), coarse.shape()), dw.raw()), true);
 }
 
