@@ -107,16 +107,24 @@ void add_evaluate_command(CLI::App& app) {
       ->required();
   command->add_option("--reference", options->reference, "Folder of reference label maps, CASE.nii.gz")
       ->required();
-  const std::map<std::string, Units> units{{"voxel", Units::voxel}, {"mm", Units::millimetre}};
-  command->add_option("--units", options->conventions.units, "Units of the distances: voxel (default) or mm")
-      ->transform(CLI::CheckedTransformer(units));
-  const std::map<std::string, EmptyPolicy> policies{
-      {"zero", EmptyPolicy::zero}, {"nan", EmptyPolicy::nan}, {"diagonal", EmptyPolicy::diagonal}};
   command
-      ->add_option("--empty", options->conventions.empty,
-                   "Distances where prediction or reference is empty: zero (default; as in the papers), nan "
-                   "or diagonal")
-      ->transform(CLI::CheckedTransformer(policies));
+      ->add_option_function<std::string>(
+          "--units",
+          [options](const std::string& word) {
+            options->conventions.units = word == "mm" ? Units::millimetre : Units::voxel;
+          },
+          "Units of the distances (default: voxel)")
+      ->check(CLI::IsMember({"voxel", "mm"}));
+  command
+      ->add_option_function<std::string>(
+          "--empty",
+          [options](const std::string& word) {
+            options->conventions.empty = word == "nan"        ? EmptyPolicy::nan
+                                         : word == "diagonal" ? EmptyPolicy::diagonal
+                                                              : EmptyPolicy::zero;
+          },
+          "Distances where prediction or reference is empty (default: zero, as in the papers)")
+      ->check(CLI::IsMember({"zero", "nan", "diagonal"}));
   command->add_flag("--largest-component", options->conventions.largest_component,
                     "Score the largest 26-connected component of each predicted class");
   command

@@ -7,10 +7,11 @@
 
 namespace semivox {
 
-/// Writes {"conventions", "dice"..."asd" under "mean", "std", "median", "classes": [...], "cases": [...]}:
-/// the conventions in words beside the numbers, statistics of the foreground and of each class, and of every
-/// case its foreground scores and, by class, scores and voxel counts. Not-a-number is null. Throws DataError
-/// when the file cannot be written; a file of that name is replaced as a whole or stays as it was.
+/// Writes an object with the conventions in words ("conventions"), the statistics of the foreground ("mean",
+/// "std", "median", and "count", how many values are numbers; each with "dice", "jaccard", "hd95", "asd"),
+/// the same for each label ("classes"), and of every case ("cases") the foreground scores and, by label,
+/// scores and voxel counts. Not-a-number is null. Throws DataError when the file cannot be written; a file of
+/// that name is replaced as a whole or stays as it was.
 void write_results_json(const std::string& path, const Evaluation& evaluation);
 
 /// Writes a row per case and class: case, label, scores, voxel counts; then rows `mean`, `std` and `median`
