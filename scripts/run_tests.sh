@@ -9,12 +9,11 @@ log=$build/test_log.txt
 status=0
 ctest --test-dir "$build" --output-on-failure --output-log "$log" "$@" || status=$?
 
-# Tests that need a GPU or real scans announce themselves by "skipped: ..." where there is none.
-if skipped=$(grep -iE '^[[:space:]]*skipped[:(]' "$build/Testing/Temporary/LastTest.log" | sort); then
-  echo
-  echo "$(wc -l <<<"$skipped") skipped:"
-  uniq -c <<<"$skipped"
-fi
+# Tests that need a GPU or real scans and do not find them say MESSAGE("skipped: <why>").
+awk '/^TEST CASE:/ { test_case = $0; sub(/^TEST CASE: */, "", test_case) }
+     /MESSAGE: *skipped/ { sub(/.*MESSAGE: *skipped:? */, ""); skipped[++count] = test_case ": " $0 }
+     END { if (count) print "\n" count " skipped:"; for (i = 1; i <= count; i++) print "  " skipped[i] }' \
+  "$build/Testing/Temporary/LastTest.log"
 
 # ctest's own last words are "100% tests passed, 0 tests failed out of 12".
 summary=$(grep -E 'tests passed, [0-9]+ tests failed out of' "$log" | tail -1) || {
