@@ -192,3 +192,35 @@ TEST_CASE("components: the same result with 1 and 4 threads") {
   const std::vector<int> expected = flood_fill(shape, bytes_of(in), 1);
   CHECK(std::vector<int>(one.data<int32_t>(), one.data<int32_t>() + one.elements()) == expected);
 }
+
+TEST_CASE("components: CUDA equals the CPU") {
+  if (cuda_device_count() == 0) {
+    MESSAGE("skipped: " << cuda_unavailable_reason());
+    return;
+  }
+  const Device gpu{DeviceKind::cuda, 0};
+  uint64_t seed = 500;
+  for (const Shape& shape : {Shape{2, 1, 60, 50, 40}, Shape{3, 1, 1, 70, 33}}) {
+    for (const auto& [neighbours, axes] : kNeighbourhoods) {
+      for (const double share : {0.2, 0.35, 0.6}) {
+        CAPTURE(shape.str());
+        CAPTURE(neighbours);
+        const Tensor in = mask_tensor(shape, random_labels(shape, share, 3, seed++));
+        const Tensor in_gpu = in.to(gpu);
+        Tensor numbers = Tensor::empty(shape, DType::i32, Device{});
+        Tensor numbers_gpu = Tensor::empty(shape, DType::i32, gpu);
+        kernels::label_components(in, neighbours, numbers);
+        kernels::label_components(in_gpu, neighbours, numbers_gpu);
+        CHECK(numbers_gpu.to_doubles() == numbers.to_doubles());
+        Tensor out = Tensor::empty(shape, DType::u8, Device{});
+        Tensor out_gpu = Tensor::empty(shape, DType::u8, gpu);
+        kernels::largest_component(in, neighbours, out);
+        kernels::largest_component(in_gpu, neighbours, out_gpu);
+        CHECK(out_gpu.to_doubles() == out.to_doubles());
+        kernels::largest_component_per_class(in, 3, neighbours, out);
+        kernels::largest_component_per_class(in_gpu, 3, neighbours, out_gpu);
+        CHECK(out_gpu.to_doubles() == out.to_doubles());
+      }
+    }
+  }
+}

@@ -132,3 +132,33 @@ TEST_CASE("distance: the same bits with 1 and 4 threads") {
   set_thread_count(threads);
   CHECK(one.to_doubles() == four.to_doubles());
 }
+
+TEST_CASE("distance: CUDA equals the CPU") {
+  if (cuda_device_count() == 0) {
+    MESSAGE("skipped: " << cuda_unavailable_reason());
+    return;
+  }
+  const Device gpu{DeviceKind::cuda, 0};
+  uint64_t seed = 500;
+  for (const Shape& shape : {Shape{2, 1, 40, 50, 60}, Shape{2, 1, 1, 70, 33}}) {
+    for (const std::array<double, 3>& spacing : {std::array{1.0, 1.0, 1.0}, std::array{0.7, 1.1, 2.5}}) {
+      for (const DType dtype : {DType::f64, DType::f32}) {
+        CAPTURE(shape.str());
+        CAPTURE(name_of(dtype));
+        const Tensor mask = random_mask(shape, 0.002, seed++);
+        Tensor out = Tensor::empty(shape, dtype, Device{});
+        Tensor out_gpu = Tensor::empty(shape, dtype, gpu);
+        kernels::squared_distance(mask, spacing, out);
+        kernels::squared_distance(mask.to(gpu), spacing, out_gpu);
+        const std::vector<double> expected = out.to_doubles(), found = out_gpu.to_doubles();
+        // Fused multiply-add may round the last bit differently; with spacing 1 all values are integers.
+        const double tolerance = spacing[0] == 1 ? 0 : dtype == DType::f64 ? 1e-14 : 3e-7;
+        double worst = 0;
+        for (size_t i = 0; i < found.size(); ++i) {
+          if (found[i] != expected[i]) worst = std::max(worst, std::abs(found[i] / expected[i] - 1));
+        }
+        CHECK(worst <= tolerance);
+      }
+    }
+  }
+}
