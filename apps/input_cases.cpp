@@ -1,0 +1,121 @@
+#include "apps/input_cases.hpp"
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <regex>
+
+#include "engine/error.hpp"
+
+namespace semivox {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kFieldFile = "mri_norm2.h5";  // one folder per case, in the field's data sets
+
+/// The name of a scan without its ending; nothing for files that are no scans.
+std::optional<std::string> stem_of(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (name == kFieldFile) return fs::absolute(path).parent_path().filename().string();
+  for (const char* ending : {".nii.gz", ".nii", ".h5"}) {
+    if (name.ends_with(ending) && name.front() != '.')
+      return name.substr(0, name.size() - std::string(ending).size());
+  }
+  return std::nullopt;
+}
+
+struct ChannelName {
+  std::string name;
+  int64_t channel;
+};
+
+/// CASE and n of CASE_<n>, n with four digits.
+std::optional<ChannelName> numbered(const std::string& stem) {
+  static const std::regex pattern("(.+)_([0-9]{4})");
+  std::smatch match;
+  if (!std::regex_match(stem, match, pattern)) return std::nullopt;
+  return ChannelName{match[1].str(), std::stoll(match[2].str())};
+}
+
+/// Scans of a folder: files, and the field's one file per subfolder.
+std::vector<fs::path> scans_of_folder(const fs::path& folder) {
+  std::vector<fs::path> scans;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory() && fs::is_regular_file(entry.path() / kFieldFile)) {
+      scans.push_back(entry.path() / kFieldFile);
+    } else if (!entry.is_directory() && stem_of(entry.path())) {
+      scans.push_back(entry.path());
+    }
+  }
+  if (scans.empty()) {
+    throw DataError(text(folder.string(), ": no .nii.gz, .nii or .h5 file in the input folder"));
+  }
+  return scans;
+}
+
+/// The scans of the same case as `file`, itself included: the other channels stand beside it.
+std::vector<fs::path> scans_of_file(const fs::path& file, int64_t channels) {
+  const auto stem = stem_of(file);
+  if (!stem) throw DataError(text(file.string(), ": expected a .nii.gz, .nii or .h5 file"));
+  const auto own = numbered(*stem);
+  if (channels == 1 || !own) return {file};
+  std::vector<fs::path> scans;
+  for (const fs::path& scan : scans_of_folder(fs::absolute(file).parent_path())) {
+    const auto other = numbered(*stem_of(scan));
+    if (other && other->name == own->name) scans.push_back(scan);
+  }
+  return scans;
+}
+
+}  // namespace
+
+std::vector<InputCase> list_input_cases(const std::string& input, int64_t channels) {
+  if (!fs::exists(input)) throw DataError(text(input, ": the input does not exist"));
+  const std::vector<fs::path> scans =
+      fs::is_directory(input) ? scans_of_folder(input) : scans_of_file(input, channels);
+
+  std::map<std::string, std::map<int64_t, std::string>> cases;
+  const auto add = [&](const std::string& name, int64_t channel, const std::string& file) {
+    const auto [position, is_new] = cases[name].emplace(channel, file);
+    if (!is_new) {
+      throw DataError(
+          text(position->second, " and ", file, ": two files for channel ", channel, " of case ", name));
+    }
+  };
+  std::vector<fs::path> plain;  // their names may end in any number
+  for (const fs::path& scan : scans) {
+    const auto found = numbered(*stem_of(scan));
+    if (found && (channels > 1 || found->channel == 0)) {
+      add(found->name, found->channel, scan.string());
+    } else {
+      plain.push_back(scan);
+    }
+  }
+  for (const fs::path& scan : plain) {
+    const std::string stem = *stem_of(scan);
+    const auto found = numbered(stem);
+    // Beside CASE_0000, CASE_0001 is a second channel; alone it is a name.
+    const bool second = found && cases.contains(found->name);
+    add(second ? found->name : stem, second ? found->channel : 0, scan.string());
+  }
+
+  std::vector<InputCase> result;
+  for (const auto& [name, files] : cases) {
+    InputCase one{name, {}};
+    for (const auto& [channel, file] : files) {
+      if (channel >= channels) {
+        throw DataError(text(file, ": channel ", channel, " of case ", name, ", expected ", channels,
+                             channels == 1 ? " channel" : " channels", " (the network's)"));
+      }
+      one.files.push_back(file);
+    }
+    if (static_cast<int64_t>(one.files.size()) != channels) {
+      throw DataError(text(one.files.front(), ": case ", name, " has ", one.files.size(), " of ", channels,
+                           " channels, expected files ", name, "_0000 and so on"));
+    }
+    result.push_back(std::move(one));
+  }
+  return result;
+}
+
+}  // namespace semivox

@@ -1,0 +1,22 @@
+// The scans that a file or folder on the command line stands for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace semivox {
+
+struct InputCase {
+  std::string name;                ///< what outputs are called
+  std::vector<std::string> files;  ///< one for each channel
+};
+
+/// One case for a file; one for each scan of a folder, in ASCII order. Scans are CASE.nii.gz, CASE.nii,
+/// CASE.h5 and, in folders of the field's HDF5 cases, CASE/mri_norm2.h5. With nnU-Net's channel numbers a
+/// case is CASE_0000, CASE_0001, ...: the number is no part of the name, and exactly `channels` files must be
+/// there. Throws DataError for a missing path, a folder without scans, two files for one channel, a missing
+/// or surplus channel.
+std::vector<InputCase> list_input_cases(const std::string& input, int64_t channels);
+
+}  // namespace semivox
