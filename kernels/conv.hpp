@@ -71,6 +71,8 @@ void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& d
 
 #ifdef SEMIVOX_CUDA
 namespace cudnn {
+/// f32 convolutions may use TF32 tensor cores (10-bit mantissas); off at first.
+void allow_tf32(bool allow);
 void conv_forward(const ConvGeometry&, const Tensor& x, const ConvWeights&, const Tensor& bias, Tensor& y);
 void conv_backward_data(const ConvGeometry&, const Tensor& dy, const ConvWeights&, Tensor& dx);
 void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& dy, Tensor& dw);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/conv.hpp"
+#include "kernels/conv_direct.hpp"
 
 using namespace semivox;
 using namespace semivox::kernels;
@@ -277,6 +278,46 @@ TEST_CASE("f32 convolution on the CPU equals the reference") {
 
 TEST_CASE("bf16 convolution on the CPU equals the reference") {
   for (const Case& c : network_cases()) check_against_reference(c, DType::bf16, DType::bf16, {}, 5e-3);
+}
+
+TEST_CASE("convolution without a library equals the reference") {
+  for (const Case& c : small_cases()) {
+    const Tensor w = random_vector(c.g.weight_count(), 2), b = random_vector(c.g.out_channels, 3);
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      INFO(text(describe(c), " ", name_of(dtype)));
+      const double tolerance = dtype == DType::f32 ? 2e-6 : 5e-3;
+      const Tensor x = converted(converted(random_tensor(c.input, 1), dtype), DType::f64);
+      const Tensor dy = converted(converted(random_tensor(c.g.output_shape(c.input), 4), dtype), DType::f64);
+      const Results expected = run_all(c, DType::f64, DType::f64, {}, true, x, w, b, dy);
+      const Tensor w32 = converted(w, DType::f32), x1 = converted(x, dtype), dy1 = converted(dy, dtype);
+      Tensor y = Tensor::empty(dy.shape(), dtype, {}), dx = Tensor::empty(x.shape(), dtype, {});
+      Tensor dw = converted(Tensor::zeros(w.shape(), DType::f64, {}), DType::f32);
+      for (int64_t i = 0; i < dw.elements(); ++i) dw.data<float>()[i] = 1;
+      if (c.g.transposed) {
+        direct::to_fine(c.g, x1, w32, y);
+        direct::to_coarse(c.g, dy1, w32, dx);
+        direct::to_weights(c.g, dy1, x1, dw);
+      } else {
+        direct::to_coarse(c.g, x1, w32, y);
+        direct::to_fine(c.g, dy1, w32, dx);
+        direct::to_weights(c.g, x1, dy1, dw);
+      }
+      direct::add_bias(y, converted(b, DType::f32));
+      CHECK(relative_error(y.to_doubles(), expected.y.to_doubles()) < tolerance);
+      CHECK(relative_error(dx.to_doubles(), expected.dx.to_doubles()) < tolerance);
+      CHECK(relative_error(dw.to_doubles(), expected.dw.to_doubles()) < tolerance);
+    }
+  }
+}
+
+TEST_CASE("packed weights and gradients go back and forth") {
+  const int64_t coarse = 3, fine = 5, taps = 4;
+  const Tensor w = converted(random_vector(coarse * fine * taps, 1), DType::f32);
+  Tensor packed = Tensor::empty(w.shape(), DType::f32, {}), sum = w.clone();
+  direct::pack_weights(w, fine, taps, packed);
+  CHECK(packed.data<float>()[(1 * taps + 2) * fine + 4] == w.data<float>()[(1 * fine + 4) * taps + 2]);
+  direct::add_unpacked(packed, fine, taps, sum);
+  for (int64_t i = 0; i < w.elements(); ++i) CHECK(sum.data<float>()[i] == 2 * w.data<float>()[i]);
 }
 
 TEST_CASE("bf16 convolution to f32 logits on the CPU") {
