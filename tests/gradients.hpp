@@ -9,9 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "engine/parallel.hpp"
 #include "engine/tensor.hpp"
 
 namespace semivox::testing {
+
+/// One thread while it lives: for many tiny evaluations, where waking the other threads takes longest.
+struct OneThread {
+  const int threads = thread_count();
+  OneThread() { set_thread_count(1); }
+  ~OneThread() { set_thread_count(threads); }
+};
 
 /// Step and tolerance of a check. The error is taken relative to the largest element of the gradient, or to
 /// `floor` where the whole gradient is smaller than that (a bias in front of a normalisation). The step is
@@ -19,7 +27,7 @@ namespace semivox::testing {
 struct GradientOptions {
   double step = 1e-6;
   double tolerance = 1e-6;
-  double floor = 1e-2;
+  double floor = 0.1;
   int64_t elements = 1000;  ///< at most so many elements, spread over the tensor
 };
 
@@ -28,6 +36,7 @@ struct GradientOptions {
 /// scratch and reads `value`. Returns the largest relative error.
 inline double check_gradient(const std::string& name, const Tensor& value, const Tensor& gradient,
                              const std::function<double()>& f, const GradientOptions& options = {}) {
+  const OneThread one_thread;
   INFO("gradient of ", name);
   REQUIRE(gradient.defined());
   REQUIRE(gradient.elements() == value.elements());
