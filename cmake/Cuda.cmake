@@ -54,10 +54,13 @@ if(SEMIVOX_PYTHON3)  # only asked where its packages lie; nothing here needs Pyt
                   OUTPUT_VARIABLE python_folders OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   list(APPEND wheel_folders ${python_folders})
 endif()
-set(cudnn_places HINTS ${CUDNN_ROOT} ENV CUDNN_ROOT ENV CUDNN_PATH
-                 PATHS ${toolkit} ${toolkit}/targets/x86_64-linux ${wheel_folders})
-find_path(CUDNN_INCLUDE_DIR cudnn_version.h ${cudnn_places} PATH_SUFFIXES include)
-find_library(CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 ${cudnn_places} PATH_SUFFIXES lib64 lib)
+find_path(CUDNN_INCLUDE_DIR cudnn_version.h
+  HINTS ${CUDNN_ROOT} ENV CUDNN_ROOT ENV CUDNN_PATH
+  PATHS ${toolkit} ${toolkit}/targets/x86_64-linux ${wheel_folders} PATH_SUFFIXES include)
+if(CUDNN_INCLUDE_DIR)  # the library beside the header first, so that both are of one version
+  get_filename_component(cudnn_folder ${CUDNN_INCLUDE_DIR} DIRECTORY)
+  find_library(CUDNN_LIBRARY NAMES libcudnn.so.9 cudnn HINTS ${cudnn_folder} PATH_SUFFIXES lib64 lib)
+endif()
 if(NOT CUDNN_INCLUDE_DIR OR NOT CUDNN_LIBRARY)
   semivox_no_cuda("nvcc is there (${SEMIVOX_NVCC}), but no cuDNN 9 in the toolkit, the system or Python wheels (give -DCUDNN_ROOT=...)")
 endif()
