@@ -17,15 +17,15 @@ struct Gather {
   template <class T>
   SEMIVOX_HD void copy_image(const GatherSample& sample, int64_t first, int64_t lane, float* out) const {
     const auto* source = static_cast<const T*>(sample.image);
-    const IndexMap& map = sample.map;
+    // Copies, because the compiler must assume that `out` overlaps the table of samples.
+    const float slope = sample.slope, intercept = sample.intercept;
+    const int64_t begin = sample.map.begin[2], end = sample.map.end[2],
+                  stride = sample.map.stride[2] * channels;
     for (int64_t w = lane; w < width; w += lanes) {
-      const bool inside = w >= map.begin[2] && w < map.end[2];
+      const bool inside = w >= begin && w < end;
+      const int64_t voxel = first * channels + w * stride;
       for (int64_t c = 0; c < channels; ++c) {
-        out[w * channels + c] =
-            inside
-                ? fmaf(sample.slope, static_cast<float>(source[(first + w * map.stride[2]) * channels + c]),
-                       sample.intercept)
-                : 0.0f;
+        out[w * channels + c] = inside ? fmaf(slope, static_cast<float>(source[voxel + c]), intercept) : 0.0f;
       }
     }
   }
