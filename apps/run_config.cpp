@@ -1,0 +1,232 @@
+#include "apps/run_config.hpp"
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <set>
+
+#include "apps/extent.hpp"
+#include "engine/error.hpp"
+#include "methods/method.hpp"
+
+namespace semivox {
+
+namespace {
+
+std::set<std::string> option_names(const MethodInfo& info) {
+  OptionReader reader;
+  info.make(reader);
+  std::set<std::string> names;
+  for (const OptionInfo& option : reader.options()) names.insert(option.name);
+  return names;
+}
+
+// What may stand in the [method] section: options of any method. The chosen method checks them again.
+std::set<std::string> all_method_options() {
+  std::set<std::string> names;
+  for (const MethodInfo& info : registered_methods()) names.merge(option_names(info));
+  return names;
+}
+
+bool is_plain_toml(const std::string& value) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  return value == "true" || value == "false" || (error == std::errc() && end == value.data() + value.size());
+}
+
+std::string toml_line(const std::string& name, const std::string& value) {
+  if (is_plain_toml(value)) return text(name, " = ", value, "\n");
+  std::string escaped;
+  for (const char c : value) {
+    if (c == '"' || c == '\\') escaped += '\\';
+    escaped += c;
+  }
+  return text(name, " = \"", escaped, "\"\n");
+}
+
+std::string as_text(const toml::node& node, const std::string& where) {
+  if (const auto* s = node.as_string()) return s->get();
+  if (const auto* i = node.as_integer()) return text(i->get());
+  if (const auto* b = node.as_boolean()) return b->get() ? "true" : "false";
+  if (const auto* f = node.as_floating_point()) {
+    char buffer[64];
+    return {buffer, std::to_chars(buffer, buffer + sizeof buffer, f->get()).ptr};
+  }
+  throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
+}
+
+}  // namespace
+
+RunConfig::RunConfig() {
+  const auto add = [&](const char* key, const char* value, const char* help) {
+    settings_.push_back({key, value, help, "default"});
+  };
+  add("data.folder", "", "data set folder");
+  add("data.labeled", "8", "the first N training cases keep their labels");
+  add("data.unlabeled", "-1", "number of the other training cases used, -1 = all");
+  add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
+  add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
+  add("data.augment", "rotflip", "rotflip (quarter turn, flip, crop), crop, or none (centre crop)");
+  add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
+  add("network.name", "vnet", "network");
+  add("network.filters", "16", "width of the first stage");
+  add("network.norm", "batchnorm", "none, batchnorm, groupnorm or instancenorm");
+  add("network.dropout", "0.5", "probability of the channel dropout in training");
+  add("network.residual", "false", "residual stages");
+  add("train.method", "", "method");
+  add("train.iterations", "6000", "iterations of all phases together");
+  add("train.batch", "4", "images that the student sees per iteration");
+  add("train.patch", "112x112x80", "patch size in voxels");
+  add("train.lr", "0.01", "learning rate");
+  add("train.schedule", "step", "constant, step or poly");
+  add("train.lr_every", "2500", "step: iterations between two decays");
+  add("train.lr_factor", "0.1", "step: factor of a decay");
+  add("train.lr_power", "0.9", "poly: exponent");
+  add("train.optimizer", "sgd", "sgd, adam or adamw");
+  add("train.momentum", "0.9", "momentum of sgd");
+  add("train.weight_decay", "0.0001", "weight decay on all parameters");
+  add("train.precision", "f32", "f32, bf16 (activations), or f64 (CPU, for checks)");
+  add("train.seed", "1337", "seed of weights, batches, augmentation, dropout and noise");
+  add("train.init", "", "safetensors file with first weights for all networks");
+  add("train.device", "auto", "auto, cpu, cuda or cuda:N");
+  add("train.validate_every", "200", "iterations between validations, 0 = never");
+  add("train.checkpoint_every", "200", "iterations between two saves of the state");
+  add("train.dump_every", "0", "iterations between snapshots of all networks, 0 = none");
+  add("train.report_every", "50", "iterations per progress line when the output is no terminal");
+  add("window.stride", "0", "stride of the sliding window of the final evaluation, 0 = patch/4");
+  add("window.weighting", "uniform", "uniform or gaussian");
+  add("window.batch", "4", "windows per forward pass");
+  add("window.largest_component", "true", "evaluate the largest component of each class");
+}
+
+Setting* RunConfig::find(const std::string& key) {
+  const auto found =
+      std::find_if(settings_.begin(), settings_.end(), [&](const Setting& s) { return s.key == key; });
+  return found == settings_.end() ? nullptr : &*found;
+}
+
+const Setting& RunConfig::at(const std::string& key) const {
+  const Setting* found = const_cast<RunConfig*>(this)->find(key);
+  SEMIVOX_CHECK(found != nullptr, "no setting ", key);
+  return *found;
+}
+
+void RunConfig::set(const std::string& key, const std::string& value, const std::string& origin) {
+  if (Setting* setting = find(key)) {
+    setting->value = value;
+    setting->origin = origin;
+    return;
+  }
+  const bool sectioned = key.rfind("method.", 0) == 0;
+  const std::string name = sectioned ? key.substr(7) : key;
+  static const std::set<std::string> known = all_method_options();
+  if (known.count(name) > 0) {
+    method_[name] = {name, value, "", origin};
+    return;
+  }
+  if (!sectioned && key.find('.') == std::string::npos) {
+    for (Setting& setting : settings_) {
+      if (setting.key.substr(setting.key.find('.') + 1) != key) continue;
+      setting.value = value;
+      setting.origin = origin;
+      return;
+    }
+  }
+  throw UsageError(text(origin, ": unknown option '", key,
+                        "' (semivox methods lists the methods' options, semivox train "
+                        "--help the others)"));
+}
+
+void RunConfig::read_file(const std::string& path) {
+  if (!std::filesystem::is_regular_file(path))
+    throw DataError(text(path, ": the configuration file does not exist"));
+  toml::table table;
+  try {
+    table = toml::parse_file(path);
+  } catch (const toml::parse_error& error) {
+    throw DataError(text(path, ":", error.source().begin.line, ": no TOML: ", error.description()));
+  }
+  for (const auto& [section, content] : table) {
+    const std::string at = text(path, ":", content.source().begin.line);
+    if (!content.is_table())
+      throw UsageError(text(at, ": '", section.str(), "' stands outside of a [section]"));
+    for (const auto& [name, node] : *content.as_table()) {
+      const std::string where = text(path, ":", node.source().begin.line);
+      set(text(section.str(), ".", name.str()), as_text(node, where), where);
+    }
+  }
+}
+
+const std::string& RunConfig::value(const std::string& key) const { return at(key).value; }
+
+void RunConfig::fail(const Setting& setting, const std::string& expected) const {
+  const std::string where = setting.origin == "command line" ? "" : text(setting.origin, ": ");
+  throw UsageError(text(where, setting.key, ": found '", setting.value, "', expected ", expected));
+}
+
+int64_t RunConfig::integer(const std::string& key, int64_t lowest) const {
+  const Setting& s = at(key);
+  int64_t parsed = 0;
+  const auto [end, error] = std::from_chars(s.value.data(), s.value.data() + s.value.size(), parsed);
+  if (error != std::errc() || end != s.value.data() + s.value.size() || parsed < lowest) {
+    fail(s, text("an integer >= ", lowest));
+  }
+  return parsed;
+}
+
+double RunConfig::number(const std::string& key, double lowest) const {
+  const Setting& s = at(key);
+  double parsed = 0;
+  const auto [end, error] = std::from_chars(s.value.data(), s.value.data() + s.value.size(), parsed);
+  if (error != std::errc() || end != s.value.data() + s.value.size() || !(parsed >= lowest)) {
+    fail(s, text("a number >= ", lowest));
+  }
+  return parsed;
+}
+
+bool RunConfig::flag(const std::string& key) const {
+  const Setting& s = at(key);
+  if (s.value != "true" && s.value != "false") fail(s, "true or false");
+  return s.value == "true";
+}
+
+std::array<int64_t, 3> RunConfig::extent(const std::string& key) const {
+  const auto parsed = parse_extent(at(key).value);
+  if (!parsed) fail(at(key), "a size such as 112x112x80");
+  return *parsed;
+}
+
+std::array<double, 3> RunConfig::spacing(const std::string& key) const {
+  const auto parsed = parse_spacing(at(key).value);
+  if (!parsed) fail(at(key), "mm, one number or three with x between");
+  return *parsed;
+}
+
+void RunConfig::keep_options_of(const std::string& method) {
+  const std::set<std::string> own = option_names(find_method(method));
+  std::erase_if(method_, [&](const auto& entry) { return own.count(entry.first) == 0; });
+}
+
+std::map<std::string, std::string> RunConfig::method_options() const {
+  std::map<std::string, std::string> options;
+  for (const auto& [name, setting] : method_) options[name] = setting.value;
+  return options;
+}
+
+std::string RunConfig::toml(const std::map<std::string, std::string>& method_options) const {
+  std::string out, section;
+  for (const Setting& s : settings_) {
+    const size_t dot = s.key.find('.');
+    if (s.key.substr(0, dot) != section) {
+      section = s.key.substr(0, dot);
+      out += text(out.empty() ? "" : "\n", "[", section, "]\n");
+    }
+    out += toml_line(s.key.substr(dot + 1), s.value);
+  }
+  out += "\n[method]\n";
+  for (const auto& [name, value] : method_options) out += toml_line(name, value);
+  return out;
+}
+
+}  // namespace semivox

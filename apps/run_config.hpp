@@ -1,0 +1,61 @@
+// The configuration of a run: named settings with where each value came from. Default < file < command line.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace semivox {
+
+struct Setting {
+  std::string key;    ///< "section.name", e.g. "train.iterations"
+  std::string value;  ///< as text
+  std::string help;
+  std::string origin;  ///< "default", "FILE:LINE" or "command line"
+};
+
+class RunConfig {
+ public:
+  /// All settings of a training run with their defaults.
+  RunConfig();
+
+  /// Reads a TOML file of [sections]. Throws DataError for a file that cannot be read or is no TOML,
+  /// UsageError naming file and line for an unknown key.
+  void read_file(const std::string& path);
+
+  /// Sets a value. A key without a section is looked up in the method's options first ("method."), then among
+  /// all sections. Throws UsageError for an unknown one.
+  void set(const std::string& key, const std::string& value, const std::string& origin);
+
+  const std::string& value(const std::string& key) const;
+
+  // Typed values. Each throws UsageError naming key, origin, found and expected.
+  int64_t integer(const std::string& key, int64_t lowest) const;
+  double number(const std::string& key, double lowest) const;
+  bool flag(const std::string& key) const;
+  std::array<int64_t, 3> extent(const std::string& key) const;
+  std::array<double, 3> spacing(const std::string& key) const;
+
+  /// Drops set options that the method does not have; for comparisons, where they are another method's.
+  void keep_options_of(const std::string& method);
+
+  /// The options of the method that were set, without the "method." in front.
+  std::map<std::string, std::string> method_options() const;
+
+  /// The configuration as TOML, with the method's options as given.
+  std::string toml(const std::map<std::string, std::string>& method_options) const;
+
+  const std::vector<Setting>& settings() const { return settings_; }
+
+ private:
+  Setting* find(const std::string& key);
+  [[noreturn]] void fail(const Setting& setting, const std::string& expected) const;
+  const Setting& at(const std::string& key) const;
+
+  std::vector<Setting> settings_;
+  std::map<std::string, Setting> method_;  // options of the method, by name
+};
+
+}  // namespace semivox

@@ -1,0 +1,81 @@
+#include "apps/training_options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include "engine/error.hpp"
+
+namespace semivox {
+
+RunConfig TrainingOptions::resolve() const {
+  RunConfig config;
+  if (!config_file.empty()) config.read_file(config_file);
+  for (const auto& [key, value] : given) config.set(key, value, "command line");
+  for (const std::string& assignment : set) {
+    const size_t equals = assignment.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw UsageError(text("--set: found '", assignment, "', expected key=value"));
+    }
+    config.set(assignment.substr(0, equals), assignment.substr(equals + 1), "--set");
+  }
+  return config;
+}
+
+std::shared_ptr<TrainingOptions> add_training_options(CLI::App& command) {
+  auto options = std::make_shared<TrainingOptions>();
+  command
+      .add_option("--config", options->config_file,
+                  "TOML file with settings; the command line goes before it")
+      ->group("Settings");
+  command
+      .add_option("--set", options->set, "any setting or option of the method, key=value; may be repeated")
+      ->group("Settings");
+  static constexpr struct {
+    const char *flag, *key, *group;
+  } list[] = {
+      {"--data", "data.folder", "Data"},
+      {"--labeled", "data.labeled", "Data"},
+      {"--unlabeled", "data.unlabeled", "Data"},
+      {"--spacing", "data.spacing", "Data"},
+      {"--normalize", "data.normalize", "Data"},
+      {"--augment", "data.augment", "Data"},
+      {"--order", "data.order", "Data"},
+      {"--network", "network.name", "Network"},
+      {"--filters", "network.filters", "Network"},
+      {"--norm", "network.norm", "Network"},
+      {"--iterations", "train.iterations", "Training"},
+      {"--batch", "train.batch", "Training"},
+      {"--patch", "train.patch", "Training"},
+      {"--lr", "train.lr", "Training"},
+      {"--schedule", "train.schedule", "Training"},
+      {"--optimizer", "train.optimizer", "Training"},
+      {"--precision", "train.precision", "Training"},
+      {"--device", "train.device", "Training"},
+      {"--seed", "train.seed", "Training"},
+      {"--init", "train.init", "Training"},
+      {"--validate-every", "train.validate_every", "Training"},
+      {"--checkpoint-every", "train.checkpoint_every", "Training"},
+      {"--dump-every", "train.dump_every", "Training"},
+      {"--report-every", "train.report_every", "Training"},
+      {"--stride", "window.stride", "Evaluation"},
+  };
+  const RunConfig defaults;
+  for (const auto& entry : list) {
+    std::string help, value;
+    for (const Setting& s : defaults.settings()) {
+      if (s.key == entry.key) {
+        help = s.help;
+        value = s.value;
+      }
+    }
+    if (!value.empty()) help += text(" [", value, "]");
+    const std::string key = entry.key;
+    command
+        .add_option_function<std::string>(
+            entry.flag, [options, key](const std::string& typed) { options->given.emplace_back(key, typed); },
+            help)
+        ->group(entry.group);
+  }
+  return options;
+}
+
+}  // namespace semivox

@@ -1,0 +1,30 @@
+// One training run from a configuration: data, method, trainer, evaluation on the validation cases, run
+// folder.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "apps/run_config.hpp"
+#include "methods/evaluate.hpp"
+#include "methods/trainer.hpp"
+
+namespace semivox {
+
+struct RunRequest {
+  std::string folder;  ///< the run folder
+  bool resume = false;
+  bool profile = false;           ///< print the per-op table and memory by tag at the end
+  bool save_predictions = false;  ///< keep label maps and overlays of the validation cases in results/
+};
+
+struct RunOutcome {
+  TrainingResult training;
+  std::optional<Evaluation> evaluation;  ///< of the final weights on the validation cases, if there are any
+};
+
+/// Trains and evaluates. Leaves config.toml, split.json, environment.json, metrics.jsonl, checkpoints/ and
+/// results/ in the folder. Throws UsageError when the folder holds a run already and `resume` is off.
+RunOutcome execute_run(const RunConfig& config, const RunRequest& request);
+
+}  // namespace semivox
