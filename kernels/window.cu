@@ -1,17 +1,20 @@
 #include "kernels/window.hpp"
 
-#include <cmath>
-
+#include "kernels/dual.hpp"
 #include "kernels/launch.hpp"
 
 namespace semivox::kernels {
 namespace {
 
+constexpr int64_t kMaxClasses = 16;
+
+/// Work item `i` is lane i % lanes of window row i / lanes: one lane per row on the CPU, so that a row is one
+/// loop over memory; on the GPU neighbouring lanes take neighbouring voxels.
 struct AddSoftmaxWindow {
   const float* logits;   // (P0, P1, P2, K)
   const float* weights;  // (P0 + P1 + P2)
   float* scores;         // (D, H, W, K)
-  int64_t classes;
+  int64_t classes, lanes;
   int64_t patch[3], shape[3], start[3];
   bool mirror[3];
 
@@ -19,17 +22,25 @@ struct AddSoftmaxWindow {
   SEMIVOX_HD int64_t seen(int axis, int64_t p) const { return mirror[axis] ? patch[axis] - 1 - p : p; }
 
   SEMIVOX_HD void operator()(int64_t i) const {
-    const int64_t p2 = i % patch[2], p1 = i / patch[2] % patch[1], p0 = i / (patch[1] * patch[2]);
-    const int64_t d = start[0] + p0, h = start[1] + p1, w = start[2] + p2;
-    if (d < 0 || d >= shape[0] || h < 0 || h >= shape[1] || w < 0 || w >= shape[2]) return;
-    const float* z = logits + ((seen(0, p0) * patch[1] + seen(1, p1)) * patch[2] + seen(2, p2)) * classes;
-    float* score = scores + ((d * shape[1] + h) * shape[2] + w) * classes;
-    float largest = z[0];
-    for (int64_t k = 1; k < classes; ++k) largest = fmaxf(largest, z[k]);
-    float sum = 0;
-    for (int64_t k = 0; k < classes; ++k) sum += expf(z[k] - largest);
-    const float factor = weights[p0] * weights[patch[0] + p1] * weights[patch[0] + patch[1] + p2];
-    for (int64_t k = 0; k < classes; ++k) score[k] += factor * (expf(z[k] - largest) / sum);
+    const int64_t row = i / lanes, p1 = row % patch[1], p0 = row / patch[1];
+    const int64_t d = start[0] + p0, h = start[1] + p1;
+    if (d < 0 || d >= shape[0] || h < 0 || h >= shape[1]) return;
+    const float* row_logits = logits + (seen(0, p0) * patch[1] + seen(1, p1)) * patch[2] * classes;
+    float* row_scores = scores + (d * shape[1] + h) * shape[2] * classes;
+    const float row_weight = weights[p0] * weights[patch[0] + p1];
+    const float* axis_weights = weights + patch[0] + patch[1];
+    for (int64_t p2 = i % lanes; p2 < patch[2]; p2 += lanes) {
+      const int64_t w = start[2] + p2;
+      if (w < 0 || w >= shape[2]) continue;
+      add_voxel(row_logits + seen(2, p2) * classes, row_weight * axis_weights[p2], row_scores + w * classes);
+    }
+  }
+
+  /// score += weight * softmax(z).
+  SEMIVOX_HD void add_voxel(const float* z, float weight, float* score) const {
+    float p[kMaxClasses];
+    softmax(z, static_cast<int>(classes), p);
+    for (int64_t k = 0; k < classes; ++k) score[k] += weight * p[k];
   }
 };
 
@@ -65,11 +76,14 @@ void add_softmax_window(const Tensor& logits, const WindowPlace& place, const Te
   const Shape &p = logits.shape(), &s = scores.shape();
   SEMIVOX_CHECK(p.n == 1 && s.n == 1 && p.c == s.c && weights.elements() == p.d + p.h + p.w, p.str(), " in ",
                 s.str(), " with ", weights.elements(), " weights");
-  map(scores.device(), "window.add_softmax", p.voxels(),
+  SEMIVOX_CHECK(p.c <= kMaxClasses, p.c, " classes, at most ", kMaxClasses);
+  const int64_t lanes = scores.device().is_cuda() ? 32 : 1;
+  map(scores.device(), "window.add_softmax", p.d * p.h * lanes,
       AddSoftmaxWindow{logits.data<float>(),
                        weights.data<float>(),
                        scores.data<float>(),
                        p.c,
+                       lanes,
                        {p.d, p.h, p.w},
                        {s.d, s.h, s.w},
                        {place.start[0], place.start[1], place.start[2]},
