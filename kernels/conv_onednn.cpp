@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/parallel.hpp"
+#include "kernels/conv_amx.hpp"
 #include "kernels/conv_grids.hpp"
 #include "kernels/conv_packed.hpp"
 #include "kernels/conv_patches.hpp"
@@ -176,6 +177,9 @@ void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& wei
 
 void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, Tensor& dw) {
   if (is_patchwise(g)) return patches_to_weights(g, fine, coarse, dw);
+  if (fine.dtype() == DType::bf16 && g.stride == std::array<int64_t, 3>{1, 1, 1} && amx::available()) {
+    return amx::add_weight_gradient(g, fine, coarse, dw);
+  }
   const Convolution* c = convolution(Pass::weights, g, fine, coarse, fine.dtype(), false);
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_backward_weights(layer(g, fine, coarse, false), fine, coarse, dw);

@@ -285,7 +285,8 @@ TEST_CASE("convolution without a library equals the reference") {
     const Tensor w = random_vector(c.g.weight_count(), 2), b = random_vector(c.g.out_channels, 3);
     for (const DType dtype : {DType::f32, DType::bf16}) {
       INFO(text(describe(c), " ", name_of(dtype)));
-      const double tolerance = dtype == DType::f32 ? 2e-6 : 5e-3;
+      const double tolerance =
+          dtype == DType::f32 ? 2e-6 : 1e-2;  // bf16: y is rounded before and after the bias
       const Tensor x = converted(converted(random_tensor(c.input, 1), dtype), DType::f64);
       const Tensor dy = converted(converted(random_tensor(c.g.output_shape(c.input), 4), dtype), DType::f64);
       const Results expected = run_all(c, DType::f64, DType::f64, {}, true, x, w, b, dy);
@@ -370,7 +371,7 @@ TEST_CASE("convolution on the GPU equals the reference") {
   const Device gpu{DeviceKind::cuda, 0};
   for (const Case& c : network_cases()) {
     check_against_reference(c, DType::f32, DType::f32, gpu, 5e-6);
-    check_against_reference(c, DType::bf16, DType::bf16, gpu, 5e-3);
+    check_against_reference(c, DType::bf16, DType::bf16, gpu, 1e-2);
     check_against_reference(c, DType::bf16, DType::f32, gpu, 5e-3);
   }
 }
