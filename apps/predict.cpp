@@ -162,7 +162,8 @@ WindowOptions resolve_windows(const PredictOptions& options, const Model& model)
         "--patch: expected DxHxW (the weights do not say what they were trained with) or --whole-volume");
   }
   if (windows.stride[0] == 0) {
-    for (int a = 0; a < 3; ++a) windows.stride[a] = (windows.patch[a] + 1) / 2;
+    for (int a = 0; a < 3; ++a)
+      windows.stride[a] = std::max<int64_t>(1, windows.patch[a] / 4);  // as after training
   }
   window_count(*model.network, windows.patch, windows);  // refuses what cannot work before anything is read
   return windows;
@@ -253,7 +254,7 @@ void add_predict_command(CLI::App& app) {
   command
       ->add_option_function<std::string>(
           "--stride", [options](const std::string& word) { options->windows.stride = *parse_extent(word); },
-          "Step between windows, DxHxW (default: half the patch; the papers' for LA: 18x18x4)")
+          "Step between windows, DxHxW (default: a quarter of the patch; the papers' for LA: 18x18x4)")
       ->check(extent);
   const std::map<std::string, WindowOptions::Weighting> weightings{
       {"uniform", WindowOptions::Weighting::uniform}, {"gaussian", WindowOptions::Weighting::gaussian}};

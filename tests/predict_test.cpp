@@ -184,13 +184,15 @@ TEST_CASE("predict: a run folder describes itself") {
   const std::string command = "predict --run " + (place.folder / "run") + " --input " + place.input +
                               " --output " + place.output + " --checkpoint ";
   const Tensor image = tensor_of(io::read_nifti_image(place.input));
+  WindowOptions windows = kWindows;
+  windows.stride = {4, 8, 4};  // by default a quarter of the patch
   for (const auto& [checkpoint, network] :
        {std::pair{"best", other.get()}, {"latest", place.network.get()}}) {
     const ProgramResult result = run_program(command + checkpoint);
     CAPTURE(result.output);
     REQUIRE(result.exit_code == 0);
     CHECK(io::read_nifti_labels(place.output + "/heart.nii.gz", 3).voxels ==
-          labels_of(predict_probabilities(*network, image, kWindows)));  // the stride is half the patch
+          labels_of(predict_probabilities(*network, image, windows)));
   }
   const ProgramResult missing = run_program(command + "final");
   CHECK(missing.exit_code == 3);
