@@ -79,7 +79,8 @@ Box box_at(std::array<int64_t, 3> size, double ratio, std::array<int64_t, 3> cor
 
 std::vector<Box> draw_grid_boxes(std::array<int64_t, 3> size, const RandomStream& random) {
   std::vector<Box> boxes;
-  const int64_t cells0 = size[0] == 1 ? 1 : 3;
+  const bool flat = size[0] == 1;
+  const int64_t cells0 = flat ? 1 : 3;
   uint64_t draw = 0;
   for (int64_t i = 0; i < cells0; ++i) {
     for (int64_t j = 0; j < 3; ++j) {
@@ -87,10 +88,12 @@ std::vector<Box> draw_grid_boxes(std::array<int64_t, 3> size, const RandomStream
         const std::array<int64_t, 3> cell_index{i, j, k};
         Box box;
         for (size_t axis = 0; axis < 3; ++axis) {
-          const int64_t cell = axis == 0 && cells0 == 1 ? 1 : size[axis] / 3;
-          const int64_t side = side_of(cell, 2.0 / 3.0);
-          box.begin[axis] = cell_index[axis] * cell + draw_below(random, draw++, cell - side);
-          box.end[axis] = box.begin[axis] + std::max<int64_t>(side, 1);
+          const int64_t cell = axis == 0 && flat ? 1 : size[axis] / 3;
+          // The 3D code rounds the side and leaves one more position out at the end than the 2D code.
+          const int64_t side = flat ? side_of(cell, 2.0 / 3.0) : std::max<int64_t>(1, (2 * cell + 1) / 3);
+          box.begin[axis] =
+              cell_index[axis] * cell + draw_below(random, draw++, cell - side - (flat ? 0 : 1));
+          box.end[axis] = box.begin[axis] + side;
         }
         boxes.push_back(box);
       }
@@ -100,10 +103,11 @@ std::vector<Box> draw_grid_boxes(std::array<int64_t, 3> size, const RandomStream
 }
 
 Box draw_band(std::array<int64_t, 3> size, const RandomStream& random) {
-  const size_t axis = size[0] == 1 ? 1 : 2;
-  const int64_t width = side_of(size[axis], size[0] == 1 ? 4.0 / 9.0 : 8.0 / 27.0);
+  const bool flat = size[0] == 1;
+  const size_t axis = flat ? 1 : 2;
+  const int64_t width = side_of(size[axis], flat ? 4.0 / 9.0 : 8.0 / 27.0);
   Box box{{0, 0, 0}, size};
-  box.begin[axis] = draw_below(random, 0, size[axis] - width);
+  box.begin[axis] = draw_below(random, 0, size[axis] - width - (flat ? 0 : 1));
   box.end[axis] = box.begin[axis] + width;
   return box;
 }

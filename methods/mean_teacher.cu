@@ -6,6 +6,8 @@
 // The teacher's weights are the exponential moving average of the student's; it sees the unlabelled samples
 // with noise added. Dice is the mean over all classes, background included, pooled over the batch. Both
 // networks run in training mode.
+#include "methods/mean_teacher.hpp"
+
 #include "kernels/uncertainty.hpp"
 #include "methods/consistency_options.hpp"
 #include "methods/method.hpp"
@@ -80,12 +82,7 @@ class MeanTeacher : public Method {
     }
     const int64_t t = context.iteration;
     const double lambda = t < warmup_ ? 0.0 : consistency_.weight_at(t);
-    const Tensor labels = batch.labels();
-    const LossValue loss =
-        evaluate("mean_teacher_loss",
-                 MeanTeacherLoss{labels.data<uint8_t>(), terms::Frozen(target), batch.labeled,
-                                 logits.shape().voxels(), dice_background_ ? 0 : 1, lambda},
-                 {logits}, {labels, target});
+    const LossValue loss = mean_teacher_loss(logits, batch.labels(), target, lambda, dice_background_);
     nets_.update(loss.loss, context.learning_rate);
     ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_at(t), false);
     const std::vector<double> r = loss.results.to_doubles();
@@ -115,5 +112,13 @@ const RegisterMethod registration(
      [](OptionReader& options) { return std::make_unique<MeanTeacher>(options); }});
 
 }  // namespace
+
+LossValue mean_teacher_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher,
+                            double lambda, bool dice_background) {
+  return evaluate("mean_teacher_loss",
+                  MeanTeacherLoss{labels.data<uint8_t>(), terms::Frozen(teacher), labels.shape().n,
+                                  logits.shape().voxels(), dice_background ? 0 : 1, lambda},
+                  {logits}, {labels, teacher});
+}
 
 }  // namespace semivox
