@@ -174,7 +174,8 @@ struct alignas(64) TileConfig {
 #define SEMIVOX_AMX __attribute__((target("amx-tile,amx-bf16")))
 
 SEMIVOX_AMX void configure_tiles() {
-  const TileConfig config;
+  static constexpr TileConfig
+      config;  // static: the compiler does not see that the instruction reads all of it
   _tile_loadconfig(&config);
 }
 

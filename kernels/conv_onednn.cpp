@@ -7,6 +7,7 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "engine/parallel.hpp"
@@ -28,10 +29,8 @@ struct Convolution {
   Primitive primitive;
 };
 
-MemoryDesc activation_desc(const Shape& s, DType dtype, bool blocks_of_16) {
-  return {{s.n, s.c, s.d, s.h, s.w},
-          data_type(dtype),
-          blocks_of_16 ? memory::format_tag::nCdhw16c : memory::format_tag::ndhwc};
+MemoryDesc activation_desc(const Shape& s, DType dtype, memory::format_tag tag) {
+  return {{s.n, s.c, s.d, s.h, s.w}, data_type(dtype), tag};
 }
 
 MemoryDesc plain_weights_desc(const ConvGeometry& g, const Shape& fine, const Shape& coarse) {
@@ -54,41 +53,38 @@ bool broken_in_bf16(Pass pass, const ConvGeometry& g, const Tensor& coarse) {
 const Convolution* convolution(Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
                                DType weights_dtype, bool bias) {
   if (weights_dtype == DType::bf16 && broken_in_bf16(pass, g, coarse)) return nullptr;
-  const auto usable = [](const Convolution& c) { return c.primitive.is_reference ? nullptr : &c; };
-  static std::map<std::vector<int64_t>, Convolution> convolutions;
+  static std::map<std::vector<int64_t>, std::optional<Convolution>> convolutions;
   static std::mutex mutex;
   const Shape f = fine.shape(), c = coarse.shape();
-  std::vector<int64_t> key{static_cast<int64_t>(pass),
-                           bias,
-                           thread_count(),
-                           static_cast<int64_t>(weights_dtype),
-                           static_cast<int64_t>(fine.dtype()),
-                           static_cast<int64_t>(coarse.dtype()),
-                           f.n,
-                           f.c,
-                           f.d,
-                           f.h,
-                           f.w,
-                           c.c,
-                           c.d,
-                           c.h,
-                           c.w};
+  std::vector<int64_t> key{static_cast<int64_t>(pass), bias, thread_count(),
+                           static_cast<int64_t>(weights_dtype)};
+  for (const Tensor* t : {&fine, &coarse}) {
+    const Shape& s = t->shape();
+    key.insert(key.end(), {static_cast<int64_t>(t->dtype()), s.n, s.c, s.d, s.h, s.w});
+  }
   for (const auto& three : {g.kernel, g.stride, g.padding}) key.insert(key.end(), three.begin(), three.end());
 
   const std::lock_guard lock(mutex);
-  if (const auto found = convolutions.find(key); found != convolutions.end()) return usable(found->second);
-  const bool blocks_of_16 =
-      fine.dtype() == DType::f32 && coarse.dtype() == DType::f32 && f.c == 16 && c.c == 16;
+  const auto [entry, fresh] = convolutions.try_emplace(key);
+  std::optional<Convolution>& made = entry->second;
+  if (!fresh) return made ? &*made : nullptr;
   ConvolutionDescs descs;
-  descs.fine = activation_desc(f, fine.dtype(), blocks_of_16);
-  descs.coarse = activation_desc(c, coarse.dtype(), blocks_of_16);
   if (bias) descs.bias = MemoryDesc({c.c}, memory::data_type::f32, memory::format_tag::a);
   descs.weights_type = data_type(weights_dtype);
   descs.weights = {c.c, f.c, g.kernel[0], g.kernel[1], g.kernel[2]};
   descs.stride.assign(g.stride.begin(), g.stride.end());
   descs.padding.assign(g.padding.begin(), g.padding.end());
-  Convolution made{descs.fine, descs.coarse, descs.bias, make_convolution(pass, descs)};
-  return usable(convolutions.emplace(key, std::move(made)).first->second);
+  const bool sixteen = fine.dtype() == DType::f32 && coarse.dtype() == DType::f32 && f.c == 16 && c.c == 16;
+  for (const auto tag : {memory::format_tag::nCdhw16c, memory::format_tag::ndhwc}) {
+    if (tag == memory::format_tag::nCdhw16c && !sixteen) continue;
+    descs.fine = activation_desc(f, fine.dtype(), tag);
+    descs.coarse = activation_desc(c, coarse.dtype(), tag);
+    if (auto primitive = make_convolution(pass, descs)) {
+      made = Convolution{descs.fine, descs.coarse, descs.bias, std::move(*primitive)};
+      return &*made;
+    }
+  }
+  return nullptr;
 }
 
 memory packed_for(const Convolution& c, const ConvGeometry& g, const ConvWeights& weights, const Shape& fine,
@@ -140,7 +136,7 @@ void add_bias(Tensor& tensor, const Tensor& bias) {
 
 void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights, const Tensor& bias,
                Tensor& coarse) {
-  if (is_patchwise(g)) return patches_to_coarse(g, fine, weights, bias, coarse);
+  if (is_patchwise(g) && has_products(fine.dtype())) return patches_to_coarse(g, fine, weights, bias, coarse);
   const Convolution* c = convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined());
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_forward(layer(g, fine, coarse, false), fine, weights, bias, coarse);
@@ -159,7 +155,7 @@ void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& wei
 
 void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights, const Tensor& bias,
              Tensor& fine) {
-  if (is_patchwise(g)) return patches_to_fine(g, coarse, weights, bias, fine);
+  if (is_patchwise(g) && has_products(fine.dtype())) return patches_to_fine(g, coarse, weights, bias, fine);
   const Convolution* c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false);
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_forward(layer(g, fine, coarse, true), coarse, weights, bias, fine);
@@ -176,7 +172,7 @@ void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& wei
 }
 
 void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, Tensor& dw) {
-  if (is_patchwise(g)) return patches_to_weights(g, fine, coarse, dw);
+  if (is_patchwise(g) && has_products(fine.dtype())) return patches_to_weights(g, fine, coarse, dw);
   if (fine.dtype() == DType::bf16 && g.stride == std::array<int64_t, 3>{1, 1, 1} && amx::available()) {
     return amx::add_weight_gradient(g, fine, coarse, dw);
   }

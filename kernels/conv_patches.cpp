@@ -131,8 +131,10 @@ const BlockProduct& block_product(Product product, int64_t lines, const Plan& p,
       c = matrix(p.coarse.c, p.line, memory::data_type::f32);
       break;
   }
-  Primitive primitive = make_matmul(a, b, c, bias_desc, product == Product::weights);
-  return products.emplace(key, BlockProduct{a, c, bias_desc, std::move(primitive)}).first->second;
+  std::optional<Primitive> primitive = make_matmul(a, b, c, bias_desc, product == Product::weights);
+  SEMIVOX_CHECK(primitive, "no product of ", lines, " lines, ", p.line, " by ", p.coarse.c, ", ",
+                name_of(in));
+  return products.emplace(key, BlockProduct{a, c, bias_desc, std::move(*primitive)}).first->second;
 }
 
 /// Weights (coarse, fine, taps) as the matrix (coarse, taps * fine), in f32.
@@ -197,6 +199,15 @@ void dispatch(DType dtype, const F& f) {
 }
 
 }  // namespace
+
+bool has_products(DType dtype) {
+  const auto multiplies = [](DType type) {
+    const MemoryDesc square = matrix(16, 16, data_type(type));
+    return make_matmul(square, square, square, {}, false).has_value();
+  };
+  static const bool bf16_products = multiplies(DType::bf16);
+  return dtype == DType::f32 || bf16_products;
+}
 
 void patches_to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights,
                        const Tensor& bias, Tensor& coarse) {

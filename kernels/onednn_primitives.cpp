@@ -87,9 +87,17 @@ dnnl::matmul::primitive_desc matmul(const MemoryDesc& a, const MemoryDesc& b, co
 
 #endif
 
+/// The primitive, none when it is the library's reference implementation.
 template <class Desc>
-bool is_reference(const Desc& desc) {
-  return std::string(desc.impl_info_str()).rfind("ref", 0) == 0;
+std::optional<Primitive> usable(Primitive primitive, const Desc& desc) {
+  if (std::string(desc.impl_info_str()).rfind("ref", 0) == 0) return std::nullopt;
+  return primitive;
+}
+
+/// None when the library has no implementation for this processor, an error for every other cause.
+std::optional<Primitive> unless_unimplemented(const dnnl::error& error) {
+  if (error.status != dnnl_unimplemented) throw InternalError(text("oneDNN: ", error.what()));
+  return std::nullopt;
 }
 
 const dnnl::stream& cpu_stream() {
@@ -133,34 +141,37 @@ void Primitive::run(const Arguments& arguments) const {
   run(arguments, scratch.raw());
 }
 
-Primitive make_convolution(Pass pass, const ConvolutionDescs& c) {
+std::optional<Primitive> make_convolution(Pass pass, const ConvolutionDescs& c) try {
   const MemoryDesc weights(c.weights, c.weights_type, memory::format_tag::any);
   switch (pass) {
     case Pass::to_coarse: {
       const auto desc = forward(c, weights);
-      return {dnnl::convolution_forward(desc), desc.weights_desc(), desc.scratchpad_desc(),
-              is_reference(desc)};
+      return usable({dnnl::convolution_forward(desc), desc.weights_desc(), desc.scratchpad_desc()}, desc);
     }
     case Pass::to_fine: {
       const auto desc = backward_data(c, weights);
-      return {dnnl::convolution_backward_data(desc), desc.weights_desc(), desc.scratchpad_desc(),
-              is_reference(desc)};
+      return usable({dnnl::convolution_backward_data(desc), desc.weights_desc(), desc.scratchpad_desc()},
+                    desc);
     }
     case Pass::weights: {
       const MemoryDesc gradient(c.weights, memory::data_type::f32, memory::format_tag::any);
       const auto desc = backward_weights(c, weights, gradient);
-      return {dnnl::convolution_backward_weights(desc), desc.diff_weights_desc(), desc.scratchpad_desc(),
-              is_reference(desc)};
+      return usable(
+          {dnnl::convolution_backward_weights(desc), desc.diff_weights_desc(), desc.scratchpad_desc()}, desc);
     }
   }
   throw InternalError("unknown pass");
+} catch (const dnnl::error& error) {
+  return unless_unimplemented(error);
 }
 
-Primitive make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c, const MemoryDesc& bias,
-                      bool accumulate) {
+std::optional<Primitive> make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c,
+                                     const MemoryDesc& bias, bool accumulate) try {
   const OneThread plan;
   const auto desc = matmul(a, b, bias, c, accumulate);
-  return {dnnl::matmul(desc), desc.weights_desc(), desc.scratchpad_desc(), is_reference(desc)};
+  return usable({dnnl::matmul(desc), desc.weights_desc(), desc.scratchpad_desc()}, desc);
+} catch (const dnnl::error& error) {
+  return unless_unimplemented(error);
 }
 
 void reorder(const dnnl::memory& from, const dnnl::memory& to, bool accumulate) {

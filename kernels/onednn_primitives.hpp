@@ -5,6 +5,7 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <optional>
 #include <unordered_map>
 
 #include "engine/tensor.hpp"
@@ -25,7 +26,6 @@ struct Primitive {
   dnnl::primitive primitive;
   MemoryDesc weights;  ///< of the second operand: packed weights, or the weight gradient
   MemoryDesc scratchpad;
-  bool is_reference;  ///< oneDNN's reference implementation, up to a thousand times slower: not to be used
 
   /// Runs with scratch memory at `scratch` (scratchpad.get_size() bytes).
   void run(Arguments arguments, void* scratch) const;
@@ -44,13 +44,16 @@ struct ConvolutionDescs {
   dnnl::memory::dims stride, padding;
 };
 
+// Both give none where the library has no implementation, or only its reference, up to a thousand times
+// slower.
+
 /// Convolution, its gradient of the input or of the weights (f32).
-Primitive make_convolution(Pass pass, const ConvolutionDescs& descs);
+std::optional<Primitive> make_convolution(Pass pass, const ConvolutionDescs& descs);
 
 /// c = a * b + bias (no bias: default), or c += a * b when `accumulate`. To be run inside a parallel region,
 /// by one thread.
-Primitive make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c, const MemoryDesc& bias,
-                      bool accumulate);
+std::optional<Primitive> make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c,
+                                     const MemoryDesc& bias, bool accumulate);
 
 /// Copies between formats and dtypes; adds to the destination when `accumulate`.
 void reorder(const dnnl::memory& from, const dnnl::memory& to, bool accumulate = false);
