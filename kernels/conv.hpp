@@ -24,6 +24,7 @@ struct ConvGeometry {
   bool transposed = false;  ///< output size (i - 1) * stride - 2 * padding + kernel
 
   int64_t weight_count() const { return in_channels * out_channels * kernel[0] * kernel[1] * kernel[2]; }
+  /// Throws InternalError when `input` has other channels or is too small for the kernel.
   Shape output_shape(const Shape& input) const;
 };
 

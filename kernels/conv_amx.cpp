@@ -5,9 +5,10 @@
 // zero-padded volumes of one pitch, in which the shift of a tap is a constant offset and all voxels of the
 // slab are one long inner dimension:
 //
-//   fine    [block of 16 channels][channel][voxel]        rows of a tile: channels; the tap's offset moves
-//   the start coarse  [block of 16 channels][voxel / 2][channel][2] the pairs that the tile product wants in
-//   its second operand
+//   fine    [block of 16 channels][channel][voxel]
+//           The rows of a tile are channels; a tap's offset moves their start.
+//   coarse  [block of 16 channels][voxel / 2][channel][2]
+//           The pairs of voxels that the tile product wants in its second operand.
 //
 // Products of bf16 are exact in f32 and are added up in f32, voxels in order, planes in order, runs of planes
 // in order.

@@ -22,6 +22,7 @@ void add_bias(Tensor& values, const Tensor& bias);
 /// The same values in the dtype of `to`.
 void convert(const Tensor& from, Tensor& to);
 
+/// Both overwrite their last argument and add no bias.
 void to_coarse(const ConvGeometry&, const Tensor& fine, const Tensor& weights, Tensor& coarse);
 void to_fine(const ConvGeometry&, const Tensor& coarse, const Tensor& weights, Tensor& fine);
 

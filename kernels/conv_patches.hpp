@@ -14,6 +14,7 @@ namespace semivox::kernels::onednn {
 /// True when the library multiplies matrices of this dtype on this processor.
 bool has_products(DType dtype);
 
+/// Both overwrite their last argument; `bias` may be undefined.
 void patches_to_coarse(const ConvGeometry&, const Tensor& fine, const ConvWeights&, const Tensor& bias,
                        Tensor& coarse);
 void patches_to_fine(const ConvGeometry&, const Tensor& coarse, const ConvWeights&, const Tensor& bias,

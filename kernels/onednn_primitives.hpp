@@ -15,6 +15,7 @@ namespace semivox::kernels::onednn {
 using MemoryDesc = dnnl::memory::desc;
 using Arguments = std::unordered_map<int, dnnl::memory>;
 
+/// The CPU as oneDNN sees it, and our dtypes by its names.
 const dnnl::engine& cpu_engine();
 dnnl::memory::data_type data_type(DType dtype);
 

@@ -16,6 +16,7 @@ struct ConvLayer {
   const ParameterSet* set = nullptr;
   mutable kernels::ConvWeights bound;
 
+  /// The weights as kernels want them, with the packed copies of earlier calls.
   const kernels::ConvWeights& weights() const;
 };
 

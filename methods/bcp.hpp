@@ -1,4 +1,4 @@
-// BCP's loss by itself, for tests and for methods that build on it; the method is in methods/bcp.cu.
+// BCP's loss by itself, for tests and for methods that build on it; the method is in methods/bcp.cpp.
 #pragma once
 
 #include "kernels/voxel_program.hpp"

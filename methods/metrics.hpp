@@ -34,15 +34,15 @@ struct Scores {
 };
 
 /// The scores of one class. With P, G the voxels of the class in prediction and reference:
+///
 /// - dice = 2|P and G| / (|P| + |G|), jaccard = |P and G| / |P or G|.
-/// - The surface of a set is its voxels that a binary erosion with the 6-neighbour cross removes; outside of
-/// the array is
-///   background, so object voxels at the array's border are surface.
-/// - asd = mean, over the surface voxels of P, of the distance to the nearest surface voxel of G. Directed,
-/// from the
-///   prediction to the reference, as `medpy.metric.binary.asd(prediction, reference)`.
+/// - The surface of a set is its voxels that a binary erosion with the 6-neighbour cross removes. Outside of
+///   the array is background, so object voxels at the array's border are surface.
+/// - asd = mean, over the surface voxels of P, of the distance to the nearest surface voxel of G: directed,
+///   from the prediction to the reference, as `medpy.metric.binary.asd(prediction, reference)`.
 /// - hd95 = 95th percentile of the distances of both directions together, linear between neighbouring values
 ///   (`medpy.metric.binary.hd95`).
+///
 /// prediction, reference: (shape[0], shape[1], shape[2]), C order. spacing: voxel size along axes 0, 1, 2;
 /// {1, 1, 1} gives distances in voxels, as the literature has them for LA.
 Scores segmentation_scores(const uint8_t* prediction, const uint8_t* reference, const io::Extent3& shape,
