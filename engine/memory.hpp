@@ -32,6 +32,7 @@ struct MemoryStatistics {
 /// Owns one block; the block returns to the cache when the last owner is gone.
 std::shared_ptr<void> allocate(Device device, int64_t bytes, MemoryTag tag);
 
+/// What the device holds now, and its peaks since the program's start or the last reset.
 MemoryStatistics memory_statistics(Device device);
 void reset_peak_memory(Device device);
 
