@@ -49,7 +49,7 @@ nlohmann::json finished_run(RunConfig config, const std::string& method, int64_t
   request.resume = true;
   request.save_predictions = arguments.save_predictions;
   config.set("train.method", method, "command line");
-  config.keep_options_of(method);
+  config.keep_options_of(method, true);
   config.set("train.seed", text(seed), "command line");
   const std::string summary = request.folder + "/results/summary.json";
   std::cout << "=== " << method << ", seed " << seed << (fs::exists(summary) ? ": finished before" : "")

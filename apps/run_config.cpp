@@ -203,9 +203,12 @@ std::array<double, 3> RunConfig::spacing(const std::string& key) const {
   return *parsed;
 }
 
-void RunConfig::keep_options_of(const std::string& method) {
+void RunConfig::keep_options_of(const std::string& method, bool typed) {
   const std::set<std::string> own = option_names(find_method(method));
-  std::erase_if(method_, [&](const auto& entry) { return own.count(entry.first) == 0; });
+  std::erase_if(method_, [&](const auto& entry) {
+    const bool from_file = entry.second.origin != "command line" && entry.second.origin != "--set";
+    return own.count(entry.first) == 0 && (typed || from_file);
+  });
 }
 
 std::map<std::string, std::string> RunConfig::method_options() const {

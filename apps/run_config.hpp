@@ -38,8 +38,9 @@ class RunConfig {
   std::array<int64_t, 3> extent(const std::string& key) const;
   std::array<double, 3> spacing(const std::string& key) const;
 
-  /// Drops set options that the method does not have; for comparisons, where they are another method's.
-  void keep_options_of(const std::string& method);
+  /// Drops options that the method does not have but another one has: those of a file, which may serve
+  /// several methods, and with `typed` those of the command line as well (comparisons).
+  void keep_options_of(const std::string& method, bool typed);
 
   /// The options of the method that were set, without the "method." in front.
   std::map<std::string, std::string> method_options() const;

@@ -47,13 +47,14 @@ void add_train_command(CLI::App& app) {
                     "keep label maps and pictures of the validation cases in results/");
   command->callback([arguments, options] {
     if (!arguments->method.empty()) options->given.emplace_back("train.method", arguments->method);
-    const RunConfig config = options->resolve();
+    RunConfig config = options->resolve();
     for (const char* key : {"train.method", "data.folder"}) {
       if (config.value(key).empty()) {
         throw UsageError(text(key == std::string("data.folder") ? "--data" : "--method",
                               ": missing; give it on the command line or as ", key, " in --config"));
       }
     }
+    config.keep_options_of(config.value("train.method"), false);
     report(execute_run(config, arguments->request), arguments->request.folder);
   });
 }

@@ -1,6 +1,6 @@
 #include "engine/arithmetic.hpp"
 
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox {
 

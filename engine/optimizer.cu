@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox {
 

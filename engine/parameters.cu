@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox {
 
@@ -130,6 +130,11 @@ void ema_update(ParameterSet& teacher, const ParameterSet& student, double alpha
   } else {
     ema_tensor<float>(teacher.values(), student.values(), alpha);
     if (buffers) ema_tensor<float>(teacher.buffer_values(), student.buffer_values(), alpha);
+  }
+  if (buffers) {
+    for (size_t i = 0; i < teacher.buffers().size(); ++i) {  // an averaged counter would count nothing
+      if (teacher.buffers()[i].counter) teacher.buffers()[i].value.copy_from(student.buffers()[i].value);
+    }
   }
   teacher.touch();
 }

@@ -53,13 +53,22 @@ struct RandomStream {
   /// Uniform in (0, 1).
   SEMIVOX_HD float uniform(uint64_t index) const { return unit_float(block(index / 4).word[index % 4]); }
 
-  /// Standard normal, by Box and Muller; numbers 2k and 2k+1 come from one pair.
+  /// Standard normals number 4k ... 4k+3, by Box and Muller from one Philox block.
+  SEMIVOX_HD void normals(uint64_t k, float (&out)[4]) const {
+    const PhiloxBlock b = block(k);
+    for (int pair = 0; pair < 2; ++pair) {
+      const float radius = sqrtf(-2.0f * logf(unit_float(b.word[2 * pair])));
+      const float angle = 6.283185307179586f * unit_float(b.word[2 * pair + 1]);
+      out[2 * pair] = radius * cosf(angle);
+      out[2 * pair + 1] = radius * sinf(angle);
+    }
+  }
+
+  /// Standard normal number `index`.
   SEMIVOX_HD float normal(uint64_t index) const {
-    const PhiloxBlock b = block(index / 4);
-    const uint64_t pair = index % 4 / 2;
-    const float radius = sqrtf(-2.0f * logf(unit_float(b.word[2 * pair])));
-    const float angle = 6.283185307179586f * unit_float(b.word[2 * pair + 1]);
-    return radius * (index % 2 == 0 ? cosf(angle) : sinf(angle));
+    float four[4];
+    normals(index / 4, four);
+    return four[index % 4];
   }
 
   /// Uniform integer in 0 ... bound-1 (bound < 2^32), without modulo bias beyond 2^-32.

@@ -75,8 +75,9 @@ class Tensor {
   /// The same elements under another shape of the same size.
   Tensor reshaped(Shape shape) const;
 
-  /// Copies of the contents.
+  /// The contents on another device; this very tensor when it lies there already.
   Tensor to(Device device) const;
+  /// A copy with memory of its own.
   Tensor clone() const;
   void copy_from(const Tensor& source);  ///< same shape and dtype, any device
   void fill_zero();

@@ -1,9 +1,9 @@
 // Drivers for channels-last feature maps: `map_channels` runs a functor over every element with its channel
-// at hand, `sum_channels` adds up K values per (sample, channel). See kernels/launch.hpp for the idea; sums
+// at hand, `sum_channels` adds up K values per (sample, channel). See engine/launch.hpp for the idea; sums
 // are deterministic.
 #pragma once
 
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox::kernels {
 

@@ -9,7 +9,7 @@
 
 #include "engine/hd.hpp"
 #include "kernels/atomics.hpp"
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox::kernels {
 namespace {

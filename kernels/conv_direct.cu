@@ -1,5 +1,5 @@
 #include "kernels/conv_direct.hpp"
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox::kernels::direct {
 

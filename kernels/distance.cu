@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "engine/hd.hpp"
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox::kernels {
 namespace {

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "kernels/gather.hpp"
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox::kernels {
 namespace {

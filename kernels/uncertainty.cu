@@ -1,7 +1,7 @@
 #include "kernels/uncertainty.hpp"
 
+#include "engine/launch.hpp"
 #include "kernels/dual.hpp"
-#include "kernels/launch.hpp"
 
 namespace semivox::kernels {
 
@@ -84,20 +84,22 @@ struct KlDivergence {
   }
 };
 
+// Four elements per index: one Philox block makes four normal numbers.
 template <class T>
 struct NoisyCopies {
   const T* x;  // (elements)
   T* out;      // (copies, elements)
-  int64_t elements;
+  int64_t elements, total;
   float sigma, clip;
   RandomStream random;
-  SEMIVOX_HD void operator()(int64_t i) const {
-    float noise = 0;
-    if (sigma > 0) {
-      noise = sigma * random.normal(static_cast<uint64_t>(i));
-      noise = noise > clip ? clip : (noise < -clip ? -clip : noise);
+  SEMIVOX_HD void operator()(int64_t k) const {
+    float noise[4] = {0, 0, 0, 0};
+    if (sigma > 0) random.normals(static_cast<uint64_t>(k), noise);
+    for (int64_t i = 4 * k; i < 4 * k + 4 && i < total; ++i) {
+      float e = sigma * noise[i - 4 * k];
+      e = e > clip ? clip : (e < -clip ? -clip : e);
+      out[i] = x[i % elements] + static_cast<T>(e);
     }
-    out[i] = x[i % elements] + static_cast<T>(noise);
   }
 };
 
@@ -173,8 +175,8 @@ Tensor noisy_copies(const Tensor& x, int64_t copies, double sigma, double clip, 
   Tensor out = Tensor::empty(x.shape().with_samples(copies * x.shape().n), x.dtype(), x.device());
   with_type(x, [&](auto zero) {
     using T = decltype(zero);
-    map(x.device(), "noisy_copies", out.elements(),
-        NoisyCopies<T>{x.data<T>(), out.data<T>(), x.elements(), static_cast<float>(sigma),
+    map(x.device(), "noisy_copies", (out.elements() + 3) / 4,
+        NoisyCopies<T>{x.data<T>(), out.data<T>(), x.elements(), out.elements(), static_cast<float>(sigma),
                        static_cast<float>(clip), random});
   });
   return out;

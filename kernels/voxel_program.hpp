@@ -1,25 +1,26 @@
 // Voxel programs: a voxel-wise loss is written once, as the terms of one voxel and a function of their sums.
 //
-//   L = g(S),   S[n][k] = sum over the voxels v of sample n of  f_k(logits at v, whatever else the program
-//   reads at v)
+//   L = g(S),   S[n][k] = sum of f_k over the voxels of sample n
 //
-// A program is a struct with
-//   static constexpr int kResults;                       results[0] is the loss, the others are terms worth
-//   logging static constexpr int sums(int channels);             how many sums per sample template <class S>
-//   void terms(const S* z, int channels, int64_t sample, int64_t voxel, S* t) const;     f template <class S>
-//   void results(const SampleSums<S>& sums, int channels, S* results) const;             g
+// f_k may use the logits at the voxel and whatever else the program reads there. A program is a struct with
+//
+//   kResults                                  how many numbers g gives; results[0] is the loss
+//   sums(channels)                            how many sums there are per sample
+//   terms<S>(z, channels, sample, voxel, t)   f: fills t[0 ... sums-1] for one voxel with logits z
+//   results<S>(sums, channels, results)       g: from the sums of all samples
+//
 // all SEMIVOX_HD, and pointers to what it reads (labels, masks, another network's logits: channels-last, on
 // the device). Pass 1 adds up f over the voxels. Pass 2 evaluates the same f on dual numbers, held in
 // registers, and contracts it with the derivatives of g: the gradient of the logits without a hand-written
-// derivative or an intermediate tensor. Bytes: the logits are read twice and their gradient is written once.
-// Sums are deterministic.
+// derivative or an intermediate tensor. methods/supervised_loss.cu is a short example. Bytes: the logits are
+// read twice and their gradient is written once. Sums are deterministic.
 #pragma once
 
 #include <vector>
 
 #include "engine/variable.hpp"
 #include "kernels/dual.hpp"
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox {
 

@@ -1,7 +1,7 @@
 #include "kernels/window.hpp"
 
 #include "kernels/dual.hpp"
-#include "kernels/launch.hpp"
+#include "engine/launch.hpp"
 
 namespace semivox::kernels {
 namespace {

@@ -19,18 +19,19 @@ struct BcpLoss {
   SEMIVOX_HD void terms(const S* z, int channels, int64_t sample, int64_t v, S* t) const {
     S p[voxel::kMaxChannels];
     const S log_normalizer = softmax(z, channels, p);
-    const int here = mask[v] != 0 ? 0 : 1;
-    const int y = labels[here][sample * voxels + v];
-    t[here * region(channels)] = log_normalizer - z[y];
-    t[here * region(channels) + 1] = S(1);
+    const bool outside = mask[v] != 0;
     for (int r = 0; r < 2; ++r) {
-      S* d = t + r * region(channels) + 2;
+      const bool here = outside == (r == 0);
       const int label = labels[r][sample * voxels + v];
+      S* sums = t + r * region(channels);
+      if (here) sums[1] = S(1);
       for (int c = 0; c < channels; ++c) {
-        if (r != here && !(c == 0 && options.unmasked_background)) continue;
-        if (c == label) d[3 * c] = p[c];
-        d[3 * c + 1] = options.pooled_squares ? p[c] * p[c] : p[c];
-        if (c == label) d[3 * c + 2] = S(1);
+        if (here && c == label) sums[0] = log_normalizer - z[c];
+        if (!here && !(c == 0 && options.unmasked_background)) continue;
+        S* d = sums + 2 + 3 * c;
+        if (c == label) d[0] = p[c];
+        d[1] = options.pooled_squares ? p[c] * p[c] : p[c];
+        if (c == label) d[2] = S(1);
       }
     }
   }

@@ -19,11 +19,13 @@ struct CrossEntropyDice {
   template <class S>
   SEMIVOX_HD static void voxel(const S* z, const S* p, const S& log_normalizer, int classes, int label,
                                S* t) {
-    t[0] = log_normalizer - z[label];
-    for (int c = 0; c < classes; ++c) {
-      if (c == label) t[1 + 3 * c] = p[c];
+    for (int c = 0; c < classes; ++c) {  // comparisons, not indexing by label: arrays stay in registers
+      if (c == label) {
+        t[0] = log_normalizer - z[c];
+        t[1 + 3 * c] = p[c];
+        t[3 + 3 * c] = S(1);
+      }
       t[2 + 3 * c] = p[c] * p[c];
-      if (c == label) t[3 + 3 * c] = S(1);
     }
   }
 
