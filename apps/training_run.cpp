@@ -194,16 +194,31 @@ Metadata run_metadata(const RunConfig& config, const std::map<std::string, std::
   return metadata;
 }
 
-void prepare_folder(const RunRequest& request) {
-  std::error_code error;
-  fs::create_directories(request.folder, error);
-  if (error) throw DataError(text(request.folder, ": cannot make the run folder: ", error.message()));
-  { const AtomicFile probe(request.folder + "/write-test"); }  // throws when nothing can be written here
-  if (!request.resume && fs::exists(request.folder + "/metrics.jsonl")) {
-    throw UsageError(
-        text(request.folder, ": holds a run already, expected another --out, or --resume to continue it"));
+/// The run folder while the run is being prepared: made when it is missing, and taken away again when nothing
+/// was put into it.
+class RunFolder {
+ public:
+  explicit RunFolder(const RunRequest& request) : path_(request.folder) {
+    std::error_code error;
+    made_ = fs::create_directories(path_, error);
+    if (error) throw DataError(text(path_, ": cannot make the run folder: ", error.message()));
+    { const AtomicFile probe(path_ + "/write-test"); }  // throws when nothing can be written here
+    if (!request.resume && fs::exists(path_ + "/metrics.jsonl")) {
+      throw UsageError(
+          text(path_, ": holds a run already, expected another --out, or --resume to continue it"));
+    }
   }
-}
+  ~RunFolder() {
+    std::error_code not_empty;
+    if (made_) fs::remove(path_, not_empty);
+  }
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+ private:
+  std::string path_;
+  bool made_ = false;
+};
 
 /// Predicts every validation case on the grid of its file and scores it there.
 Evaluation evaluate_final(Network& network, const RunConfig& config, const RunRequest& request,
@@ -280,11 +295,15 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   }
   const io::Preparation preparation{normalization(config, folder), config.spacing("data.spacing")};
   const WindowOptions final_window = window_options(config);
-  prepare_folder(request);
+  const RunFolder run_folder(request);
   const std::string resolved = config.toml(method_options);
   const nlohmann::json split_json = {{"labeled", case_names(folder, split.labeled)},
                                      {"unlabeled", case_names(folder, split.unlabeled)},
                                      {"validation", case_names(folder, split.validation)}};
+  const Metadata metadata =
+      run_metadata(config, method_options, io::name_of(preparation.normalization), split_json);
+  const std::string state = request.folder + "/checkpoints/latest.safetensors";
+  if (request.resume && fs::exists(state)) check_same_run(state, metadata);
 
   std::cout << "method " << info.name << " (" << info.paper << ")\n" << describe_device(device) << "\n";
   std::cout << io::describe(folder, split) << std::endl;
@@ -311,7 +330,7 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   options.dump_every = config.integer("train.dump_every", 0);
   options.report_every = config.integer("train.report_every", 1);
   options.resume = request.resume;
-  options.metadata = run_metadata(config, method_options, io::name_of(preparation.normalization), split_json);
+  options.metadata = metadata;
   options.window = final_window;
   for (size_t axis = 0; axis < 3; ++axis) options.window.stride[axis] = std::max<int64_t>(1, patch[axis] / 2);
   reset_peak_memory(device);

@@ -51,7 +51,23 @@ void from_array(const SafetensorsFile& file, const std::string& name, Tensor tar
   copy_bytes(target.raw(), target.device(), array->bytes.data(), Device{}, array->bytes.size());
 }
 
+void check_same_run(const SafetensorsFile& file, const std::string& path, const Metadata& metadata) {
+  for (const auto& [key, value] : metadata) {
+    if (key.rfind("run.", 0) != 0) continue;
+    const auto found = file.metadata.find(key);
+    const std::string saved = found == file.metadata.end() ? "(nothing)" : found->second;
+    if (saved != value) {
+      throw UsageError(
+          text("--resume: ", path, " was made with ", key.substr(4), " = ", saved, ", this run has ", value));
+    }
+  }
+}
+
 }  // namespace
+
+void check_same_run(const std::string& path, const Metadata& metadata) {
+  check_same_run(read_safetensors(path), path, metadata);
+}
 
 void save_checkpoint(const std::string& path, Method& method, const Progress& progress,
                      const Metadata& metadata) {
@@ -74,15 +90,7 @@ void save_checkpoint(const std::string& path, Method& method, const Progress& pr
 
 Progress load_checkpoint(const std::string& path, Method& method, const Metadata& metadata) {
   const SafetensorsFile file = read_safetensors(path);
-  for (const auto& [key, value] : metadata) {
-    if (key.rfind("run.", 0) != 0) continue;
-    const auto found = file.metadata.find(key);
-    const std::string saved = found == file.metadata.end() ? "(nothing)" : found->second;
-    if (saved != value) {
-      throw UsageError(
-          text("--resume: ", path, " was made with ", key.substr(4), " = ", saved, ", this run has ", value));
-    }
-  }
+  check_same_run(file, path, metadata);
   for (const auto& [name, network] : method.networks()) load_weights(*network, file, path, name + "/");
   for (const auto& [name, optimizer] : method.optimizers()) {
     optimizer->set_steps(read_number<int64_t>(file.metadata, "progress.steps." + name, path));

@@ -28,6 +28,10 @@ using Metadata = std::map<std::string, std::string>;
 void save_checkpoint(const std::string& path, Method& method, const Progress& progress,
                      const Metadata& metadata);
 
+/// Throws UsageError naming the first "run." key in which the state at `path` differs from `metadata`,
+/// DataError for a broken file.
+void check_same_run(const std::string& path, const Metadata& metadata);
+
 /// Restores a state. Throws UsageError naming the first "run." key that differs from `metadata`, DataError
 /// for a broken file.
 Progress load_checkpoint(const std::string& path, Method& method, const Metadata& metadata);
