@@ -35,7 +35,9 @@ std::string OptionReader::lookup(const std::string& name, const std::string& fal
 
 double OptionReader::number(const std::string& name, double value, const std::string& help, double lowest,
                             double highest) {
-  return parse<double>(name, lookup(name, text(value), help), "a number", lowest, highest);
+  char exact[64];  // shortest text that reads back equal
+  const auto end = std::to_chars(exact, exact + sizeof exact, value).ptr;
+  return parse<double>(name, lookup(name, {exact, end}, help), "a number", lowest, highest);
 }
 
 int64_t OptionReader::integer(const std::string& name, int64_t value, const std::string& help, int64_t lowest,
