@@ -22,6 +22,17 @@ constexpr int64_t kMapBlock = 8192;
 /// Voxels that one block of `sum_samples` adds up, on CPU and GPU.
 constexpr int64_t kSumBlock = 4096;
 
+/// Functors for f64, which is the CPU's oracle type, say `static constexpr bool kHostOnly = true`: nvcc then
+/// makes no device code of them, which is half of what it would have to compile.
+template <class F>
+constexpr bool on_device() {
+  if constexpr (requires { F::kHostOnly; }) {
+    return !F::kHostOnly;
+  } else {
+    return true;
+  }
+}
+
 #ifdef __CUDACC__
 
 constexpr int kThreads = 256;
@@ -84,19 +95,21 @@ void map(Device device, const char* name, int64_t n, const F& f) {
   const Range range(name, device);
   if (n <= 0) return;
 #ifdef __CUDACC__
-  if (device.is_cuda()) {
-    cuda::use(device.index);
-    const int64_t blocks = (n + kThreads - 1) / kThreads;
-    const dim3 grid(static_cast<unsigned>(blocks < 65536 ? blocks : 65536));
-    int64_t count = n;
-    F functor = f;
-    void* arguments[] = {&count, &functor};
-    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_kernel<F>), grid, dim3(kThreads),
-                                       arguments, 0, cuda::stream(device.index)));
-    return;
+  if constexpr (on_device<F>()) {
+    if (device.is_cuda()) {
+      cuda::use(device.index);
+      const int64_t blocks = (n + kThreads - 1) / kThreads;
+      const dim3 grid(static_cast<unsigned>(blocks < 65536 ? blocks : 65536));
+      int64_t count = n;
+      F functor = f;
+      void* arguments[] = {&count, &functor};
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_kernel<F>), grid, dim3(kThreads),
+                                         arguments, 0, cuda::stream(device.index)));
+      return;
+    }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": built without CUDA");
+  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
   parallel_blocks(n, kMapBlock, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) f(i);
   });
@@ -114,19 +127,21 @@ void sum_samples(Device device, const char* name, int64_t samples, int64_t voxel
       Tensor::empty({1, samples * blocks * K, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
   double* partials = partials_tensor.data<double>();  // (samples, blocks, K)
 #ifdef __CUDACC__
-  if (device.is_cuda()) {
-    cuda::use(device.index);
-    int64_t voxel_count = voxels, block_count = blocks;
-    F functor = f;
-    void* arguments[] = {&voxel_count, &block_count, &functor, &partials};
-    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_partials_kernel<K, F>),
-                                       dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads),
-                                       arguments, 0, cuda::stream(device.index)));
-    map(device, "combine_partials", samples * K, CombinePartials{partials, sums, blocks, K});
-    return;
+  if constexpr (on_device<F>()) {
+    if (device.is_cuda()) {
+      cuda::use(device.index);
+      int64_t voxel_count = voxels, block_count = blocks;
+      F functor = f;
+      void* arguments[] = {&voxel_count, &block_count, &functor, &partials};
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_partials_kernel<K, F>),
+                                         dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads),
+                                         arguments, 0, cuda::stream(device.index)));
+      map(device, "combine_partials", samples * K, CombinePartials{partials, sums, blocks, K});
+      return;
+    }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": built without CUDA");
+  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
   parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
     const int64_t sample = index / blocks, begin = index % blocks * kSumBlock;
     const int64_t end = begin + kSumBlock < voxels ? begin + kSumBlock : voxels;

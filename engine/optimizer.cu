@@ -11,6 +11,7 @@ namespace {
 // g = gradient + weight_decay * w;  v = momentum * v + g (v starts at 0);  w = w - learning_rate * v.
 template <class T>
 struct SgdStep {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* weights;
   const T* gradients;
   T* velocity;
@@ -25,6 +26,7 @@ struct SgdStep {
 // Adam (Kingma and Ba, ICLR 2015) and, with decoupled decay, AdamW (Loshchilov and Hutter, ICLR 2019).
 template <class T>
 struct AdamStep {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* weights;
   const T* gradients;
   T* mean;

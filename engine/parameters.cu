@@ -22,6 +22,7 @@ int64_t lay_out(std::deque<Parameter>& list) {
 
 template <class T>
 struct Draw {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* values;
   RandomStream random;
   Initializer::Kind kind;
@@ -37,6 +38,7 @@ struct Draw {
 
 template <class T>
 struct Ema {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* teacher;
   const T* student;
   T alpha, rest;

@@ -76,19 +76,21 @@ void map_channels(Device device, const char* name, int64_t samples, int64_t voxe
   const int64_t rows = samples * voxels;
   if (rows <= 0 || channels <= 0) return;
 #ifdef __CUDACC__
-  if (device.is_cuda()) {
-    cuda::use(device.index);
-    const int64_t blocks = (rows * channels + kThreads - 1) / kThreads;
-    int64_t row_count = rows, voxel_count = voxels, channel_count = channels;
-    F functor = f;
-    void* arguments[] = {&row_count, &voxel_count, &channel_count, &functor};
-    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_channels_kernel<F>),
-                                       dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
-                                       dim3(kThreads), arguments, 0, cuda::stream(device.index)));
-    return;
+  if constexpr (on_device<F>()) {
+    if (device.is_cuda()) {
+      cuda::use(device.index);
+      const int64_t blocks = (rows * channels + kThreads - 1) / kThreads;
+      int64_t row_count = rows, voxel_count = voxels, channel_count = channels;
+      F functor = f;
+      void* arguments[] = {&row_count, &voxel_count, &channel_count, &functor};
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_channels_kernel<F>),
+                                         dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
+                                         dim3(kThreads), arguments, 0, cuda::stream(device.index)));
+      return;
+    }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": built without CUDA");
+  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
   const int64_t blocks = (voxels + kRowBlock - 1) / kRowBlock;
   parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
     const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
@@ -114,21 +116,23 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
       Tensor::empty({1, samples * blocks * K * channels, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
   double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
 #ifdef __CUDACC__
-  if (device.is_cuda()) {
-    cuda::use(device.index);
-    int64_t voxel_count = voxels, block_count = blocks, channel_count = channels;
-    F functor = f;
-    void* arguments[] = {&voxel_count, &block_count, &channel_count, &functor, &partials};
-    const dim3 grid(static_cast<unsigned>(samples * blocks),
-                    static_cast<unsigned>((channels + kThreads - 1) / kThreads));
-    SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_channels_kernel<K, F>), grid,
-                                       dim3(kThreads), arguments, 0, cuda::stream(device.index)));
-    map(device, "combine_partials", samples * K * channels,
-        CombinePartials{partials, sums, blocks, K * channels});
-    return;
+  if constexpr (on_device<F>()) {
+    if (device.is_cuda()) {
+      cuda::use(device.index);
+      int64_t voxel_count = voxels, block_count = blocks, channel_count = channels;
+      F functor = f;
+      void* arguments[] = {&voxel_count, &block_count, &channel_count, &functor, &partials};
+      const dim3 grid(static_cast<unsigned>(samples * blocks),
+                      static_cast<unsigned>((channels + kThreads - 1) / kThreads));
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_channels_kernel<K, F>), grid,
+                                         dim3(kThreads), arguments, 0, cuda::stream(device.index)));
+      map(device, "combine_partials", samples * K * channels,
+          CombinePartials{partials, sums, blocks, K * channels});
+      return;
+    }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": built without CUDA");
+  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
   parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
     const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
     const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;

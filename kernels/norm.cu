@@ -9,6 +9,7 @@ namespace {
 
 template <class T>
 struct Moments {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* y;  // (N, V, C)
   int64_t channels;
   SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c, double (&terms)[2]) const {
@@ -70,6 +71,7 @@ struct Statistics {
 
 template <class P>
 struct FinalizeForward {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
   Statistics<P> statistics;
   const P* gamma;  // (C) or null
   const P* beta;   // (C) or null
@@ -104,6 +106,7 @@ struct FinalizeForward {
 
 template <class T, Skip kSkip>
 struct Apply {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using P = compute_t<T>;
   const T* y;      // (N, V, C)
   const T* skip;   // (N, V, C) or null
@@ -125,6 +128,7 @@ struct Apply {
 
 template <class T, Skip kSkip>
 struct BackwardSums {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using P = compute_t<T>;
   const T* y;
   const T* skip;
@@ -150,6 +154,7 @@ struct BackwardSums {
 // Coefficients of d_y = a * dz + b * y + k, and the gradients of the block's parameters.
 template <class P>
 struct FinalizeBackward {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
   Statistics<P> statistics;
   const double* grad_sums;                 // (N, 3, C)
   const P* gamma;                          // (C) or null
@@ -233,6 +238,7 @@ struct FinalizeBackward {
 
 template <class T, Skip kSkip>
 struct BackwardApply {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using P = compute_t<T>;
   const T* y;
   const T* skip;
@@ -258,6 +264,7 @@ struct BackwardApply {
 
 template <class P>
 struct FillDrop {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
   Statistics<P> statistics;
   P* drop;
   SEMIVOX_HD void operator()(int64_t i) const {

@@ -8,6 +8,7 @@ namespace {
 
 template <class T>
 struct Concat {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* a;  // (rows, a_channels)
   const T* b;  // (rows, b_channels)
   T* out;      // (rows, a_channels + b_channels)
@@ -20,6 +21,7 @@ struct Concat {
 
 template <class T>
 struct Take {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* x;  // (rows, x_channels)
   T* out;      // (rows, channels)
   int64_t x_channels, first, channels;
@@ -30,6 +32,7 @@ struct Take {
 
 template <class T>
 struct Repeat {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* x;  // (rows, 1)
   T* out;      // (rows, channels)
   int64_t channels;
@@ -38,6 +41,7 @@ struct Repeat {
 
 template <class T>
 struct SumRow {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* x;  // (rows, channels)
   T* out;      // (rows, 1)
   int64_t channels;
@@ -50,6 +54,7 @@ struct SumRow {
 
 template <class T>
 struct ChannelTerm {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* x;
   int64_t channels;
   SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c, double (&terms)[1]) const {

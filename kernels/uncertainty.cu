@@ -11,6 +11,7 @@ constexpr int kMaxClasses = 16;
 
 template <class T>
 struct Softmax {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* logits;  // (rows, C)
   T* out;           // (rows, C)
   int classes;
@@ -21,6 +22,7 @@ struct Softmax {
 
 template <class T>
 struct AccumulateSoftmax {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* logits;  // (blocks, rows, C)
   T* mean;          // (rows, C)
   int64_t rows, blocks;
@@ -37,6 +39,7 @@ struct AccumulateSoftmax {
 
 template <class T>
 struct HardLabels {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* logits;  // (rows, C)
   uint8_t* labels;  // (rows)
   int classes;
@@ -57,6 +60,7 @@ struct HardLabels {
 
 template <class T>
 struct Entropy {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* p;  // (rows, C)
   T* out;      // (rows)
   int classes;
@@ -69,6 +73,7 @@ struct Entropy {
 
 template <class T>
 struct KlDivergence {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* a;  // (rows, C)
   const T* b;  // (rows, C)
   T* out;      // (rows)
@@ -87,6 +92,7 @@ struct KlDivergence {
 // Four elements per index: one Philox block makes four normal numbers.
 template <class T>
 struct NoisyCopies {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* x;  // (elements)
   T* out;      // (copies, elements)
   int64_t elements, total;

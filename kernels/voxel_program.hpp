@@ -18,9 +18,9 @@
 
 #include <vector>
 
+#include "engine/launch.hpp"
 #include "engine/variable.hpp"
 #include "kernels/dual.hpp"
-#include "engine/launch.hpp"
 
 namespace semivox {
 
@@ -76,6 +76,7 @@ template <class Program, class T, int kChannels>
 struct SumTerms {
   static constexpr int kWidth = kChannels > 0 ? kChannels : kMaxChannels;
   static constexpr int kSums = Program::sums(kWidth);
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   Program program;
   Inputs<T> inputs;
   int64_t voxels;
@@ -138,6 +139,7 @@ struct Gradient {
   static constexpr int kWidth = kChannels > 0 ? kChannels : kMaxChannels;
   static constexpr int kChunk = kChannels > 0 ? kChannels : 4;
   static constexpr int kSums = Program::sums(kWidth);
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using S = Dual<T, kChunk>;
   Program program;
   Inputs<T> inputs;
