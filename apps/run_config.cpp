@@ -3,7 +3,9 @@
 #include <toml++/toml.h>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
+#include <regex>
 #include <set>
 
 #include "apps/extent.hpp"
@@ -29,10 +31,10 @@ std::set<std::string> all_method_options() {
   return names;
 }
 
+// A number as TOML writes it, or true or false; everything else, also .5 and 007, goes into quotes.
 bool is_plain_toml(const std::string& value) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  return value == "true" || value == "false" || (error == std::errc() && end == value.data() + value.size());
+  static const std::regex number("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?");
+  return value == "true" || value == "false" || std::regex_match(value, number);
 }
 
 std::string toml_line(const std::string& name, const std::string& value) {
@@ -50,8 +52,11 @@ std::string as_text(const toml::node& node, const std::string& where) {
   if (const auto* i = node.as_integer()) return text(i->get());
   if (const auto* b = node.as_boolean()) return b->get() ? "true" : "false";
   if (const auto* f = node.as_floating_point()) {
+    // 0.0001, not 1e-04: as people write it, and as the defaults are written.
+    const double size = std::abs(f->get());
+    const auto format = size >= 1e-6 && size < 1e15 ? std::chars_format::fixed : std::chars_format::general;
     char buffer[64];
-    return {buffer, std::to_chars(buffer, buffer + sizeof buffer, f->get()).ptr};
+    return {buffer, std::to_chars(buffer, buffer + sizeof buffer, f->get(), format).ptr};
   }
   throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
 }

@@ -51,12 +51,22 @@ void from_array(const SafetensorsFile& file, const std::string& name, Tensor tar
   copy_bytes(target.raw(), target.device(), array->bytes.data(), Device{}, array->bytes.size());
 }
 
+/// Equal as texts or as numbers: 1e-4 comes back from a configuration file as 0.0001.
+bool same_value(const std::string& a, const std::string& b) {
+  const auto parse = [](const std::string& s, double& value) {
+    const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), value);
+    return error == std::errc() && end == s.data() + s.size();
+  };
+  double x = 0, y = 0;
+  return a == b || (parse(a, x) && parse(b, y) && x == y);
+}
+
 void check_same_run(const SafetensorsFile& file, const std::string& path, const Metadata& metadata) {
   for (const auto& [key, value] : metadata) {
     if (key.rfind("run.", 0) != 0) continue;
     const auto found = file.metadata.find(key);
     const std::string saved = found == file.metadata.end() ? "(nothing)" : found->second;
-    if (saved != value) {
+    if (!same_value(saved, value)) {
       throw UsageError(
           text("--resume: ", path, " was made with ", key.substr(4), " = ", saved, ", this run has ", value));
     }

@@ -1,0 +1,415 @@
+// The program as a user runs it: a whole training run and what it leaves, the same again to the last bit,
+// killed and resumed, and every kind of bad input.
+
+#include <fcntl.h>
+#include <hdf5.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "io/nifti.hpp"
+#include "io/synth.hpp"
+#include "tests/temporary_folder.hpp"
+
+using namespace semivox;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Outcome {
+  int exit_code = -1;  ///< -1 when a signal ended it
+  std::string output, error;
+};
+
+/// The program in a process of its own; its stdout and stderr go to files in the folder.
+class Process {
+ public:
+  Process(const TemporaryFolder& folder, const std::string& arguments)
+      : output_(folder / "stdout"), error_(folder / "stderr") {
+    std::vector<std::string> words{SEMIVOX_BINARY};
+    std::istringstream split(arguments);
+    for (std::string word; split >> word;) words.push_back(word);
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    id_ = fork();
+    REQUIRE(id_ >= 0);
+    if (id_ == 0) {
+      const int flags = O_WRONLY | O_CREAT | O_TRUNC;
+      dup2(open(output_.c_str(), flags, 0644), STDOUT_FILENO);
+      dup2(open(error_.c_str(), flags, 0644), STDERR_FILENO);
+      execv(argv[0], argv.data());
+      _exit(127);
+    }
+  }
+
+  void send(int signal) const { kill(id_, signal); }
+
+  Outcome wait() const {
+    int status = 0;
+    REQUIRE(waitpid(id_, &status, 0) == id_);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_bytes(output_), read_bytes(error_)};
+  }
+
+ private:
+  std::string output_, error_;
+  pid_t id_ = -1;
+};
+
+Outcome run(const TemporaryFolder& folder, const std::string& arguments) {
+  return Process(folder, arguments).wait();
+}
+
+int64_t lines_in(const std::string& content) { return std::count(content.begin(), content.end(), '\n'); }
+
+/// Starts the program, and sends it a signal as soon as its log has so many iterations.
+Outcome run_until(const TemporaryFolder& folder, const std::string& arguments, const std::string& out,
+                  int64_t iterations, int signal) {
+  const Process process(folder, arguments + " --out " + out);
+  const auto start = std::chrono::steady_clock::now();
+  while (lines_in(read_bytes(out + "/metrics.jsonl")) < iterations &&
+         std::chrono::steady_clock::now() - start < std::chrono::minutes(2)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  process.send(signal);
+  return process.wait();
+}
+
+/// Six synthetic cases, four for training and two for validation, made once.
+const std::string& data_set() {
+  static const TemporaryFolder folder;
+  static const std::string path = [] {
+    io::write_synthetic_dataset(folder / "data", {.cases = 6, .size = {32, 32, 32}});
+    return folder / "data";
+  }();
+  return path;
+}
+
+/// A run that takes a second. One thread: with little to do, waiting for the other takes longer.
+std::string train(const std::string& method, int iterations, const std::string& data = data_set()) {
+  return text("train --method ", method, " --data ", data, " --labeled 2 --filters 4 --patch 32x32x16",
+              " --batch 2 --iterations ", iterations,
+              " --validate-every 0 --checkpoint-every 4 --device cpu --threads 1");
+}
+
+const std::string kFinal = "/checkpoints/final.safetensors";
+
+}  // namespace
+
+// What a run leaves -------------------------------------------------------------------------------------
+
+TEST_CASE("program: train, predict, evaluate, methods and info") {
+  const TemporaryFolder folder;
+  const std::string run_folder = folder / "run";
+  const Outcome trained = run(
+      folder, train("bcp", 8) + " --set validate_every=4 --save-predictions --profile --out " + run_folder);
+  INFO(trained.error);
+  REQUIRE(trained.exit_code == 0);
+  CHECK(trained.error == "");
+  CHECK(mentions(trained.output, "2 labelled, 2 unlabelled, 2 validation", "peak memory",
+                 "best validation Dice"));
+  for (const char* file :
+       {"config.toml", "split.json", "environment.json", "metrics.jsonl", "validation.jsonl",
+        "checkpoints/latest.safetensors", "checkpoints/best.safetensors", "checkpoints/final.safetensors",
+        "results/validation.json", "results/validation.csv"}) {
+    CHECK_MESSAGE(fs::is_regular_file(run_folder + "/" + file), file);
+  }
+  const std::string metrics = read_bytes(run_folder + "/metrics.jsonl");
+  CHECK(lines_in(metrics) == 8);
+  std::istringstream lines(metrics);
+  int64_t iteration = 0;
+  for (std::string line; std::getline(lines, line); ++iteration) {
+    const auto json = nlohmann::json::parse(line);
+    CHECK(json["iteration"] == iteration);
+    CHECK(json["phase"] == (iteration < 2 ? "pretrain" : "selftrain"));
+    CHECK(std::isfinite(json["loss"].get<double>()));
+  }
+  int64_t pictures = 0;
+  for (const auto& entry : fs::directory_iterator(run_folder + "/results/predictions"))
+    pictures += entry.path().extension() == ".png";
+  CHECK(pictures == 2);
+  // Nothing temporary stays anywhere.
+  for (const auto& entry : fs::recursive_directory_iterator(run_folder))
+    CHECK_MESSAGE(entry.path().filename().string().find("tmp") == std::string::npos, entry.path().string());
+
+  // The run predicts the scans, and the prediction can be scored.
+  const Outcome predicted =
+      run(folder, text("predict --run ", run_folder, " --checkpoint best --input ", data_set(),
+                       "/imagesTr --output ", folder / "out", " --device cpu --threads 1"));
+  INFO(predicted.error);
+  REQUIRE(predicted.exit_code == 0);
+  const Outcome scored =
+      run(folder, text("evaluate --prediction ", folder / "out", " --reference ", data_set(),
+                       "/labelsTr --units voxel --json ", folder / "scores.json"));
+  INFO(scored.error);
+  REQUIRE(scored.exit_code == 0);
+  CHECK(mentions(scored.output, "mean"));
+  CHECK(nlohmann::json::parse(read_bytes(folder / "scores.json"))["cases"].size() == 6);
+
+  const Outcome methods = run(folder, "methods");
+  CHECK(methods.exit_code == 0);
+  CHECK(mentions(methods.output, "supervised", "mean_teacher", "ua_mt", "bcp", "pseudo_weight",
+                 "vnet_original"));
+  const Outcome info = run(folder, "info");
+  CHECK(info.exit_code == 0);
+  CHECK(mentions(info.output, "semivox"));
+}
+
+TEST_CASE("program: compare trains each method once, and skips what is finished") {
+  const TemporaryFolder folder;
+  const std::string arguments =
+      text("compare --methods supervised,mean_teacher --data ", data_set(),
+           " --labeled 2 --filters 4 --patch 32x32x16 --batch 2 --iterations 2 --seeds 1,2",
+           " --validate-every 0 --device cpu --threads 1 --out ", folder / "cmp");
+  const Outcome first = run(folder, arguments);
+  INFO(first.error);
+  REQUIRE(first.exit_code == 0);
+  CHECK(!mentions(first.output, "finished before"));
+  const auto json = nlohmann::json::parse(read_bytes(folder / "cmp/comparison.json"));
+  REQUIRE(json.size() == 4);
+  CHECK(json[3]["method"] == "mean_teacher");
+  CHECK(json[3]["seed"] == 2);
+  CHECK(json[3]["cases"].size() == 2);
+  const std::string table = read_bytes(folder / "cmp/comparison.txt");
+  CHECK(mentions(table, "supervised", "mean_teacher", "over the seeds' means"));
+
+  const Outcome second = run(folder, arguments);
+  REQUIRE(second.exit_code == 0);
+  CHECK(mentions(second.output, "supervised, seed 1: finished before",
+                 "mean_teacher, seed 2: finished before"));
+  CHECK(!mentions(second.output, "cached"));
+  CHECK(read_bytes(folder / "cmp/comparison.txt") == table);
+}
+
+// The same again ----------------------------------------------------------------------------------------
+
+TEST_CASE("program: the same seed gives the same losses and weights, another seed others") {
+  const TemporaryFolder folder;
+  for (const std::string name : {"a", "b", "c"}) {
+    const std::string seed = name == "c" ? " --seed 2" : " --seed 1";
+    REQUIRE(run(folder, train("ua_mt", 4) + seed + " --out " + (folder / name)).exit_code == 0);
+  }
+  CHECK(read_bytes(folder / "a/metrics.jsonl") == read_bytes(folder / "b/metrics.jsonl"));
+  CHECK(read_bytes(folder / "a/metrics.jsonl") != read_bytes(folder / "c/metrics.jsonl"));
+  const std::string weights = read_bytes(folder / ("a" + kFinal));
+  CHECK(weights.size() > 1000);
+  CHECK(weights == read_bytes(folder / ("b" + kFinal)));
+}
+
+TEST_CASE("program: killed and resumed ends in the same weights, bit for bit") {
+  const TemporaryFolder folder;
+  std::string method;
+  SUBCASE("bcp, killed in both phases") { method = "bcp"; }
+  SUBCASE("ua_mt") { method = "ua_mt"; }
+  const std::string arguments = train(method, 24);  // bcp: 6 + 18
+  REQUIRE(run(folder, arguments + " --out " + (folder / "whole")).exit_code == 0);
+
+  const std::string out = folder / "killed";
+  CHECK(run_until(folder, arguments, out, 5, SIGKILL).exit_code == -1);
+  CHECK_FALSE(fs::exists(out + kFinal));
+  CHECK(run_until(folder, arguments + " --resume", out, 14, SIGKILL).exit_code == -1);
+  CHECK_FALSE(fs::exists(out + kFinal));
+  const Outcome resumed = run(folder, arguments + " --resume --out " + out);
+  CHECK(resumed.exit_code == 0);
+  CHECK(mentions(resumed.output, "resumed after iteration"));
+  CHECK(read_bytes(out + kFinal) == read_bytes(folder / ("whole" + kFinal)));
+  CHECK(read_bytes(out + "/metrics.jsonl") == read_bytes(folder / "whole/metrics.jsonl"));
+}
+
+TEST_CASE("program: SIGTERM saves the state, and --resume insists on the same settings") {
+  const TemporaryFolder folder;
+  const std::string arguments = train("mean_teacher", 24), out = folder / "run";
+  REQUIRE(run(folder, arguments + " --out " + (folder / "whole")).exit_code == 0);
+  const Outcome stopped = run_until(folder, arguments, out, 6, SIGTERM);
+  CHECK(stopped.exit_code == 5);
+  CHECK(lines_in(stopped.error) == 1);
+  CHECK(mentions(stopped.error, "stopped after iteration", "latest.safetensors", "--resume"));
+
+  const std::string config = read_bytes(out + "/config.toml"), metrics = read_bytes(out + "/metrics.jsonl");
+  const Outcome other = run(folder, arguments + " --resume --lr 0.02 --out " + out);
+  CHECK(other.exit_code == 2);
+  CHECK(lines_in(other.error) == 1);
+  CHECK(mentions(other.error, "train.lr", "0.01", "0.02"));
+  const Outcome option = run(folder, arguments + " --resume --set consistency=0.2 --out " + out);
+  CHECK(option.exit_code == 2);
+  CHECK(mentions(option.error, "method.consistency", "0.1", "0.2"));
+  CHECK(read_bytes(out + "/config.toml") == config);  // a refused continuation changes nothing
+  CHECK(read_bytes(out + "/metrics.jsonl") == metrics);
+
+  const Outcome again = run(folder, arguments + " --out " + out);
+  CHECK(again.exit_code == 2);
+  CHECK(lines_in(again.error) == 1);
+  CHECK(mentions(again.error, out, "--resume"));
+  CHECK(read_bytes(out + "/metrics.jsonl") == metrics);
+
+  // The run folder's own configuration says the same as the command line did.
+  const Outcome resumed =
+      run(folder, text("train --resume --config ", out, "/config.toml --threads 1 --out ", out));
+  INFO(resumed.error);
+  CHECK(resumed.exit_code == 0);
+  CHECK(read_bytes(out + kFinal) == read_bytes(folder / ("whole" + kFinal)));
+}
+
+// Bad input ---------------------------------------------------------------------------------------------
+
+namespace {
+
+/// A copy of the data set that a test may damage.
+struct Damaged {
+  TemporaryFolder folder;
+  std::string data = folder / "data", first_image, first_label;
+
+  Damaged() {
+    fs::copy(data_set(), data, fs::copy_options::recursive);
+    const auto splits = nlohmann::json::parse(read_bytes(data + "/splits.json"));
+    const std::string id = splits["order"][0].get<std::string>();
+    first_image = data + "/imagesTr/" + id + "_0000.nii.gz";
+    first_label = data + "/labelsTr/" + id + ".nii.gz";
+  }
+
+  std::string train() const { return ::train("supervised", 4, data); }
+
+  /// Runs the program, which must fail with this exit code and one line on stderr that has the words, and
+  /// leave no run folder.
+  template <class... Words>
+  void refuses(const std::string& arguments, int exit_code, const Words&... words) const {
+    const Outcome outcome = run(folder, arguments + " --out " + (folder / "run"));
+    INFO(outcome.error);
+    CHECK(outcome.exit_code == exit_code);
+    CHECK(lines_in(outcome.error) == 1);
+    CHECK(mentions(outcome.error, "semivox: error: ", words...));
+    CHECK_FALSE(fs::exists(folder / "run"));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("bad input: no data folder") {
+  const Damaged d;
+  const std::string nowhere = d.folder / "nowhere";
+  d.refuses(train("supervised", 4, nowhere), 3, nowhere);
+}
+
+TEST_CASE("bad input: image and label of different shapes") {
+  const Damaged d;
+  io::LabelMap label = io::read_nifti_labels(d.first_label, 2);
+  label.shape[2] = 16;
+  label.voxels.resize(32 * 32 * 16);
+  label.geometry = {};
+  io::write_nifti_labels(d.first_label, label);
+  d.refuses(d.train(), 3, d.first_label, "32x32x16", "32x32x32");
+}
+
+TEST_CASE("bad input: a file that is cut off") {
+  const Damaged d;
+  fs::resize_file(d.first_image, fs::file_size(d.first_image) / 2);
+  d.refuses(d.train(), 3, d.first_image);
+}
+
+TEST_CASE("bad input: a label value out of range") {
+  const Damaged d;
+  io::LabelMap label = io::read_nifti_labels(d.first_label, 2);
+  label.voxels[1000] = 3;
+  io::write_nifti_labels(d.first_label, label);
+  d.refuses(d.train(), 3, d.first_label, "label 3", "0 ... 1");
+}
+
+TEST_CASE("bad input: voxels that are no numbers") {
+  const Damaged d;
+  fs::remove(d.first_image);
+  io::Image image{{32, 32, 32}, std::vector<float>(32 * 32 * 32, 1.0f), {}};
+  const std::string plain = d.folder / "plain.nii";
+  io::write_nifti_image(plain, image);
+  std::string bytes = read_bytes(plain);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  bytes.replace(352 + 4 * 777, 4, reinterpret_cast<const char*>(&nan), 4);
+  write_bytes(d.first_image, bytes);  // not compressed, which readers see by the content
+  d.refuses(d.train(), 3, d.first_image, "1 of 32768 voxels are NaN", "(9, 24, 0)");
+}
+
+TEST_CASE("bad input: an HDF5 case without image") {
+  const Damaged d;
+  const std::string data = d.folder / "h5";
+  fs::create_directory(data);
+  write_bytes(data + "/dataset.json",
+              R"({"channel_names": {"0": "MRI"}, "labels": {"background": 0, "organ": 1},
+                  "numTraining": 2, "file_ending": ".h5"})");
+  for (const char* name : {"/a.h5", "/b.h5"}) {
+    const std::vector<float> voxels(32 * 32 * 16);
+    const hsize_t sizes[] = {32, 32, 16};
+    const hid_t file = H5Fcreate((data + name).c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t space = H5Screate_simple(3, sizes, nullptr);
+    for (const char* field : {"image", "label"}) {
+      if (name[1] == 'b' && field[0] == 'i') continue;
+      const hid_t set =
+          H5Dcreate2(file, field, H5T_NATIVE_FLOAT, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+      REQUIRE(H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, voxels.data()) >= 0);
+      H5Dclose(set);
+    }
+    H5Sclose(space);
+    H5Fclose(file);
+  }
+  d.refuses(train("supervised", 4, data), 3, data + "/b.h5", "image");
+}
+
+TEST_CASE("bad input: weights with a corrupt header") {
+  const Damaged d;
+  const std::string weights = d.folder / "w.safetensors";
+  write_bytes(weights, std::string("\x10\0\0\0\0\0\0\0{\"broken\": [1, 2", 24));
+  const Outcome outcome =
+      run(d.folder,
+          text("predict --weights ", weights, " --network vnet --filters 4 --classes 2 --patch 32x32x16",
+               " --device cpu --input ", d.first_image, " --output ", d.folder / "out"));
+  CHECK(outcome.exit_code == 3);
+  CHECK(lines_in(outcome.error) == 1);
+  CHECK(mentions(outcome.error, weights, "header"));
+  CHECK_FALSE(fs::exists(d.folder / "out"));
+  d.refuses(d.train() + " --init " + weights, 3, weights, "header");
+}
+
+TEST_CASE("bad input: unknown methods, options and settings") {
+  const Damaged d;
+  d.refuses(train("magic", 4, d.data), 2, "method: found 'magic'", "bcp, mean_teacher, supervised, ua_mt");
+  d.refuses(d.train() + " --set foo=1", 2, "--set", "foo");
+  d.refuses(d.train() + " --set pseudo_weight=1", 2, "supervised", "pseudo_weight");  // another method's
+  d.refuses(d.train() + " --frobnicate 3", 2, "--frobnicate");
+  d.refuses(d.train() + " --set dice_background=perhaps", 2, "dice_background", "perhaps");
+  d.refuses(d.train() + " --lr fast", 2, "train.lr", "fast", "number");
+  const std::string config = d.folder / "my.toml";
+  write_bytes(config, "[train]\nlr = 0.01\niteratons = 5\n");
+  d.refuses(d.train() + " --config " + config, 2, config + ":3", "iteratons");
+  write_bytes(config, "[train]\nlr = = 3\n");
+  d.refuses(d.train() + " --config " + config, 3, config + ":2");
+}
+
+TEST_CASE("bad input: a patch that the network cannot halve four times") {
+  const Damaged d;
+  d.refuses(d.train() + " --set patch=32x32x24", 2, "train.patch", "32x32x24", "16x16x16");
+}
+
+TEST_CASE("bad input: more labelled cases than there are") {
+  const Damaged d;
+  d.refuses(d.train() + " --set labeled=5", 2, "5", "4");
+}
+
+TEST_CASE("bad input: an output folder that cannot be made") {
+  const Damaged d;
+  write_bytes(d.folder / "file", "in the way");
+  const std::string out = d.folder / "file/run";
+  const Outcome outcome = run(d.folder, d.train() + " --out " + out);
+  CHECK(outcome.exit_code == 3);
+  CHECK(lines_in(outcome.error) == 1);
+  CHECK(mentions(outcome.error, out, "run folder"));
+  CHECK(read_bytes(d.folder / "file") == "in the way");
+}

@@ -1,0 +1,152 @@
+// Settings of a run: where values come from, how they are looked up, read and written.
+
+#include "apps/run_config.hpp"
+
+#include <doctest/doctest.h>
+
+#include <functional>
+
+#include "apps/training_options.hpp"
+#include "tests/temporary_folder.hpp"
+
+using namespace semivox;
+
+namespace {
+
+std::string usage_error(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE(
+    "run config: the file goes before the defaults, the command line before the file, --set before both") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a.toml",
+              "[train]\nlr = 0.05\niterations = 700\nbatch = 6\n[data]\nspacing = 1.25\n"
+              "[network]\nresidual = true\n[method]\npseudo_weight = 0.25\n");
+  TrainingOptions options;
+  options.config_file = folder / "a.toml";
+  options.given = {{"train.iterations", "50"}, {"train.batch", "8"}};
+  options.set = {"batch=2", "mask=grid"};
+  const RunConfig config = options.resolve();
+  CHECK(config.integer("train.seed", 0) == 1337);  // default
+  CHECK(config.number("train.lr", 0) == 0.05);     // file
+  CHECK(config.flag("network.residual"));
+  CHECK(config.spacing("data.spacing") == std::array<double, 3>{1.25, 1.25, 1.25});
+  CHECK(config.integer("train.iterations", 1) == 50);  // command line
+  CHECK(config.integer("train.batch", 1) == 2);        // --set
+  CHECK(config.method_options() ==
+        std::map<std::string, std::string>{{"mask", "grid"}, {"pseudo_weight", "0.25"}});
+}
+
+TEST_CASE("run config: names with section, without, and of methods") {
+  RunConfig config;
+  config.set("train.lr", "1", "command line");
+  CHECK(config.value("train.lr") == "1");
+  config.set("lr", "2", "command line");
+  CHECK(config.value("train.lr") == "2");
+  config.set("stride", "8x8x4", "command line");
+  CHECK(config.extent("window.stride") == std::array<int64_t, 3>{8, 8, 4});
+  config.set("method.noise", "0", "command line");
+  config.set("passes", "4", "command line");
+  CHECK(config.method_options() == std::map<std::string, std::string>{{"noise", "0"}, {"passes", "4"}});
+  config.keep_options_of("mean_teacher", false);  // what was typed stays, for the method to refuse it
+  CHECK(config.method_options().size() == 2);
+  config.keep_options_of("mean_teacher", true);  // has noise, but no passes
+  CHECK(config.method_options() == std::map<std::string, std::string>{{"noise", "0"}});
+  config.set("method.passes", "4", "a.toml:9");
+  config.keep_options_of("mean_teacher", false);  // a file may serve several methods
+  CHECK(config.method_options() == std::map<std::string, std::string>{{"noise", "0"}});
+
+  for (const char* key : {"foo", "train.foo", "method.foo", "method.lr", "", "lr.train"}) {
+    CAPTURE(key);
+    CHECK(mentions(usage_error([&] { config.set(key, "1", "--set"); }), "--set", text("'", key, "'")));
+  }
+  TrainingOptions options;
+  options.set = {"no-equals"};
+  CHECK(mentions(usage_error([&] { options.resolve(); }), "no-equals", "key=value"));
+}
+
+TEST_CASE("run config: values of the wrong type are named with what was found and expected") {
+  RunConfig config;
+  const auto message = [&](const std::string& key, const std::string& value, const std::string& origin,
+                           const std::function<void()>& read) {
+    config.set(key, value, origin);
+    return usage_error(read);
+  };
+  const auto batch = [&] { config.integer("train.batch", 1); };
+  CHECK(mentions(message("train.batch", "x", "command line", batch), "train.batch", "found 'x'",
+                 "integer >= 1"));
+  CHECK(mentions(message("train.batch", "0", "command line", batch), "found '0'", ">= 1"));
+  CHECK(mentions(message("train.batch", "2.5", "a.toml:7", batch), "a.toml:7", "found '2.5'"));
+  CHECK(mentions(message("train.batch", "4 ", "command line", batch), "found '4 '"));
+  CHECK(mentions(message("train.batch", "99999999999999999999", "command line", batch), "integer"));
+  const auto rate = [&] { config.number("train.lr", 0); };
+  for (const char* value : {"fast", "-0.1", "", "nan", "0.1x"}) {
+    CAPTURE(value);
+    CHECK(mentions(message("train.lr", value, "command line", rate), "train.lr", text("found '", value, "'"),
+                   "number >= 0"));
+  }
+  CHECK(message("train.lr", "1e-3", "command line", rate) == "");
+  CHECK(mentions(message("network.residual", "yes", "command line", [&] { config.flag("network.residual"); }),
+                 "network.residual", "'yes'", "true or false"));
+  const auto patch = [&] { config.extent("train.patch"); };
+  for (const char* value : {"112", "112x112", "axbxc", "1x2x3x4", "0x2x3", "-1x2x3"}) {
+    CAPTURE(value);
+    CHECK(mentions(message("train.patch", value, "command line", patch), "train.patch", "112x112x80"));
+  }
+  CHECK(mentions(message("data.spacing", "wide", "command line", [&] { config.spacing("data.spacing"); }),
+                 "data.spacing", "'wide'", "mm"));
+}
+
+TEST_CASE("run config: files that cannot be used are named with the line") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.toml";
+  RunConfig config;
+  const auto usage = [&](const std::string& content) {
+    write_bytes(path, content);
+    return usage_error([&] { config.read_file(path); });
+  };
+  CHECK(mentions(usage("[train]\nlr = 1\niteratons = 5\n"), path + ":3", "iteratons"));
+  CHECK(mentions(usage("\n\nlr = 1\n"), path + ":3", "lr", "[section]"));
+  CHECK(mentions(usage("[train]\npatch = [1, 2, 3]\n"), path + ":2", "list"));
+  CHECK(mentions(usage("[trane]\nlr = 1\n"), path + ":2", "trane.lr"));
+  write_bytes(path, "[train]\nlr = = 1\n");
+  CHECK(mentions(data_error([&] { config.read_file(path); }), path + ":2", "TOML"));
+  CHECK(mentions(data_error([&] { config.read_file(folder / "none.toml"); }), folder / "none.toml",
+                 "does not exist"));
+}
+
+TEST_CASE("run config: what is written reads back equal") {
+  RunConfig config;
+  config.set("data.folder", "/data/a \"quoted\" \\ folder", "command line");
+  config.set("train.lr", "0.01234567890123457", "command line");
+  config.set("data.normalize", "window:-100:240", "command line");
+  config.set("network.residual", "true", "command line");
+  config.set("train.init", "12", "command line");
+  config.set("train.weight_decay", ".5", "command line");  // fine for us, no number for TOML
+  config.set("train.seed", "007", "command line");
+  config.set("train.momentum", "1e-07", "command line");
+  const std::map<std::string, std::string> options{
+      {"mask_corner", "3,4,2"}, {"pretrain", "0.25"}, {"ema_buffers", "false"}};
+
+  const TemporaryFolder folder;
+  write_bytes(folder / "config.toml", config.toml(options));
+  RunConfig read;
+  read.read_file(folder / "config.toml");
+  CHECK(read.method_options() == options);
+  REQUIRE(read.settings().size() == config.settings().size());
+  for (size_t i = 0; i < read.settings().size(); ++i) {
+    const Setting &a = config.settings()[i], &b = read.settings()[i];
+    CAPTURE(a.key);
+    CHECK(b.key == a.key);
+    CHECK(b.value == a.value);
+  }
+  CHECK(read.toml(options) == config.toml(options));
+}
