@@ -30,6 +30,13 @@ const MethodInfo& find_method(const std::string& name) {
   throw UsageError(text("method: found '", name, "', expected one of ", known));
 }
 
+std::vector<Phase> half_labeled_phase(const MethodSetup& setup) {
+  const int64_t labeled = setup.batch / 2;
+  if (labeled < 1)
+    throw UsageError(text("--batch: found ", setup.batch, ", expected at least 2 (half is labelled)"));
+  return {{"train", setup.iterations, labeled, setup.batch - labeled, setup.learning_rate, false}};
+}
+
 void StudentTeacher::build(const MethodSetup& setup, bool with_teacher) {
   student = make_network(setup.network);
   student->allocate(setup.precision, setup.device, true);

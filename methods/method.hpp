@@ -104,6 +104,10 @@ const std::vector<MethodInfo>& registered_methods();
 /// Throws UsageError listing the known names.
 const MethodInfo& find_method(const std::string& name);
 
+/// The one phase of mean-teacher methods: half of every batch is labelled. Throws UsageError for a batch of
+/// one.
+std::vector<Phase> half_labeled_phase(const MethodSetup& setup);
+
 /// Student, optimiser and, for mean-teacher methods, a teacher of the same architecture: what most methods
 /// own.
 class StudentTeacher {

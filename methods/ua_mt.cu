@@ -84,12 +84,7 @@ class UaMt : public Method {
       throw UsageError(text("option passes: found ", passes_, ", expected an even number"));
   }
 
-  std::vector<Phase> phases(const MethodSetup& setup) const override {
-    const int64_t labeled = setup.batch / 2;
-    if (labeled < 1)
-      throw UsageError(text("--batch: found ", setup.batch, ", expected at least 2 (half is labelled)"));
-    return {{"train", setup.iterations, labeled, setup.batch - labeled, setup.learning_rate, false}};
-  }
+  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
