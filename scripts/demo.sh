@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 semivox=${BUILD:-build}/semivox
 folder=runs/demo
-iterations=600
+iterations=1500
 if [ "${DEMO:-full}" = short ]; then
   folder=runs/demo-short
   iterations=12
