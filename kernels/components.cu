@@ -8,8 +8,8 @@
 #include <limits>
 
 #include "engine/hd.hpp"
-#include "kernels/atomics.hpp"
 #include "engine/launch.hpp"
+#include "kernels/atomics.hpp"
 
 namespace semivox::kernels {
 namespace {

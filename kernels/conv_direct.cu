@@ -1,5 +1,5 @@
-#include "kernels/conv_direct.hpp"
 #include "engine/launch.hpp"
+#include "kernels/conv_direct.hpp"
 
 namespace semivox::kernels::direct {
 

@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "kernels/gather.hpp"
 #include "engine/launch.hpp"
+#include "kernels/gather.hpp"
 
 namespace semivox::kernels {
 namespace {

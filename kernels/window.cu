@@ -1,7 +1,7 @@
 #include "kernels/window.hpp"
 
-#include "kernels/dual.hpp"
 #include "engine/launch.hpp"
+#include "kernels/dual.hpp"
 
 namespace semivox::kernels {
 namespace {
