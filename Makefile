@@ -9,16 +9,19 @@ BUILD = $(if $(filter default,$(PRESET)),build,build-$(PRESET))
 SOURCES = $(wildcard $(foreach folder,engine kernels layers methods io apps tests bench,$(folder)/*.hpp $(folder)/*.cpp $(folder)/*.cu))
 
 .DEFAULT_GOAL := build
-.PHONY: build packages test asan demo bench gpu-check format format-check clean help
+.PHONY: build configure packages test asan demo bench gpu-check format format-check clean help
 
-build: packages  ## build the program (build/semivox) and the tests
+build: configure  ## build the program, build/semivox
+	@cmake --build $(BUILD) --parallel $(JOBS) --target semivox
+
+configure: packages
 	@if [ ! -f $(BUILD)/build.ninja ] || [ -n '$(CMAKE_FLAGS)' ]; then cmake --preset $(PRESET) $(CMAKE_FLAGS); fi
-	@cmake --build $(BUILD) --parallel $(JOBS)
 
 packages:  ## install what the build needs, or say how
 	@scripts/bootstrap.sh
 
-test: build  ## build and run all tests
+test: configure  ## build and run all tests
+	@cmake --build $(BUILD) --parallel $(JOBS)
 	@scripts/run_tests.sh $(BUILD)
 
 asan:  ## the tests again under the address and undefined-behaviour sanitizers (build-asan)

@@ -6,7 +6,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
-#include <regex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -20,20 +20,28 @@ namespace {
 
 constexpr int kMostClasses = 256;  // labels are 8-bit
 
+/// CASE of CASE.nii.gz or CASE.nii; nothing for other files and for the probability maps CASE_prob<n>.
+std::optional<std::string> case_of(const std::string& file) {
+  for (const std::string ending : {".nii.gz", ".nii"}) {
+    if (!file.ends_with(ending) || file.front() == '.') continue;
+    const std::string name = file.substr(0, file.size() - ending.size());
+    const size_t number = name.find_last_not_of("0123456789") + 1;
+    const bool is_probability = number < name.size() && name.substr(0, number).ends_with("_prob");
+    return is_probability ? std::nullopt : std::optional(name);
+  }
+  return std::nullopt;
+}
+
 /// The NIfTI files of a folder by case name, without the probability maps that `predict` puts beside its
 /// labels.
 std::map<std::string, std::string> label_files(const std::string& folder, const char* role) {
   namespace fs = std::filesystem;
   if (!fs::is_directory(folder)) throw DataError(text(folder, ": the ", role, " folder does not exist"));
-  static const std::regex nifti_name("(.+)\\.nii(\\.gz)?"), probability_map(".*_prob[0-9]+");
   std::map<std::string, std::string> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    std::smatch match;
-    if (name.front() == '.' || !std::regex_match(name, match, nifti_name)) continue;
-    const std::string id = match[1].str();
-    if (std::regex_match(id, probability_map)) continue;
-    const auto [position, is_new] = files.emplace(id, entry.path().string());
+    const std::optional<std::string> name = case_of(entry.path().filename().string());
+    if (!name) continue;
+    const auto [position, is_new] = files.emplace(*name, entry.path().string());
     if (!is_new)
       throw DataError(text(position->second, " and ", entry.path().string(), ": two files of one case"));
   }

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <regex>
 
 #include "engine/error.hpp"
 
@@ -31,10 +30,10 @@ struct ChannelName {
 
 /// CASE and n of CASE_<n>, n with four digits.
 std::optional<ChannelName> numbered(const std::string& stem) {
-  static const std::regex pattern("(.+)_([0-9]{4})");
-  std::smatch match;
-  if (!std::regex_match(stem, match, pattern)) return std::nullopt;
-  return ChannelName{match[1].str(), std::stoll(match[2].str())};
+  if (stem.size() < 6 || stem[stem.size() - 5] != '_') return std::nullopt;
+  const std::string digits = stem.substr(stem.size() - 4);
+  if (digits.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  return ChannelName{stem.substr(0, stem.size() - 5), std::stoll(digits)};
 }
 
 /// Scans of a folder: files, and the field's one file per subfolder.

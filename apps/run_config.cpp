@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
-#include <regex>
 #include <set>
 
 #include "apps/extent.hpp"
@@ -33,8 +33,26 @@ std::set<std::string> all_method_options() {
 
 // A number as TOML writes it, or true or false; everything else, also .5 and 007, goes into quotes.
 bool is_plain_toml(const std::string& value) {
-  static const std::regex number("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?");
-  return value == "true" || value == "false" || std::regex_match(value, number);
+  if (value == "true" || value == "false") return true;
+  size_t position = value.starts_with('-') ? 1 : 0;
+  const auto digits = [&] {  // how many stand at the position, which moves behind them
+    const size_t begin = position;
+    while (position < value.size() && value[position] >= '0' && value[position] <= '9') ++position;
+    return position - begin;
+  };
+  const auto skip = [&](const char* any) {
+    const bool found = position < value.size() && std::strchr(any, value[position]) != nullptr;
+    position += found ? 1 : 0;
+    return found;
+  };
+  const size_t first = position, whole = digits();
+  if (whole == 0 || (whole > 1 && value[first] == '0')) return false;
+  if (skip(".") && digits() == 0) return false;
+  if (skip("eE")) {
+    skip("+-");
+    if (digits() == 0) return false;
+  }
+  return position == value.size();
 }
 
 std::string toml_line(const std::string& name, const std::string& value) {
