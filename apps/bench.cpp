@@ -31,7 +31,8 @@ BenchOptions::Extent extent_option(const std::string& flag, const std::string& w
   return *extent;
 }
 
-Setting extent(const std::string& flag, BenchOptions::Extent BenchOptions::*member, const std::string& help) {
+Setting extent_setting(const std::string& flag, BenchOptions::Extent BenchOptions::*member,
+                       const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) {
             app.add_option_function<std::string>(
                    flag, [=, &o](const std::string& word) { o.*member = extent_option(flag, word); }, help)
@@ -40,19 +41,19 @@ Setting extent(const std::string& flag, BenchOptions::Extent BenchOptions::*memb
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-Setting count(const std::string& flag, int64_t BenchOptions::*member, const std::string& help) {
+Setting count_setting(const std::string& flag, int64_t BenchOptions::*member, const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) {
             app.add_option(flag, o.*member, help)->check(CLI::Range(1, 1000000))->capture_default_str();
           },
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-Setting word(const std::string& flag, std::string BenchOptions::*member, const std::string& help) {
+Setting word_setting(const std::string& flag, std::string BenchOptions::*member, const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) { app.add_option(flag, o.*member, help); },
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-Setting flag(const std::string& flag, bool BenchOptions::*member, const std::string& help) {
+Setting flag_setting(const std::string& flag, bool BenchOptions::*member, const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) { app.add_flag(flag, o.*member, help); },
           [=](const BenchOptions& o) { return o.*member; }};
 }
@@ -119,18 +120,21 @@ const std::map<std::string, Setting>& settings() {
               ->type_name("DxHxW");
         },
         [](const O& o) { return o.patches; }}},
-      {"patch", extent("--patch", &O::patch, "Patch (default 112x112x80)")},
-      {"size", extent("--size", &O::size, "Voxels of a scan (default 176x148x88)")},
-      {"stride", extent("--stride", &O::stride, "Step between windows (default 18x18x4)")},
-      {"batch", count("--batch", &O::batch, "Samples per batch")},
-      {"cases", count("--cases", &O::cases, "Scans to synthesize")},
-      {"window-batch", count("--window-batch", &O::window_batch, "Windows per forward pass")},
-      {"filter", word("--filter", &O::filter, "Only rows whose name contains this")},
-      {"data", word("--data", &O::data, "Data set folder (default: synthetic scans)")},
-      {"prediction", word("--prediction", &O::prediction, "Label map, NIfTI (default: a synthetic one)")},
-      {"reference", word("--reference", &O::reference, "Label map, NIfTI (default: a synthetic one)")},
-      {"profile", flag("--profile", &O::profile, "Print the per-op timer table of one more iteration")},
-      {"whole-volume", flag("--whole-volume", &O::whole_volume, "The whole scan as one window")}};
+      {"patch", extent_setting("--patch", &O::patch, "Patch (default 112x112x80)")},
+      {"size", extent_setting("--size", &O::size, "Voxels of a scan (default 176x148x88)")},
+      {"stride", extent_setting("--stride", &O::stride, "Step between windows (default 18x18x4)")},
+      {"batch", count_setting("--batch", &O::batch, "Samples per batch")},
+      {"cases", count_setting("--cases", &O::cases, "Scans to synthesize")},
+      {"window-batch", count_setting("--window-batch", &O::window_batch, "Windows per forward pass")},
+      {"filter", word_setting("--filter", &O::filter, "Only rows whose name contains this")},
+      {"data", word_setting("--data", &O::data, "Data set folder (default: synthetic scans)")},
+      {"prediction",
+       word_setting("--prediction", &O::prediction, "Label map, NIfTI (default: a synthetic one)")},
+      {"reference",
+       word_setting("--reference", &O::reference, "Label map, NIfTI (default: a synthetic one)")},
+      {"profile",
+       flag_setting("--profile", &O::profile, "Print the per-op timer table of one more iteration")},
+      {"whole-volume", flag_setting("--whole-volume", &O::whole_volume, "The whole scan as one window")}};
   return all;
 }
 
@@ -249,7 +253,8 @@ void add_benchmark(CLI::App& parent, const Benchmark& benchmark) {
   const auto arguments = std::make_shared<Arguments>();
   arguments->options = benchmark.defaults;
   for (const std::string& name : benchmark.settings) settings().at(name).add(*command, arguments->options);
-  count("--iterations", &BenchOptions::iterations, "Timed repetitions").add(*command, arguments->options);
+  count_setting("--iterations", &BenchOptions::iterations, "Timed repetitions")
+      .add(*command, arguments->options);
   if (benchmark.any_device) {
     arguments->device = "auto";
     command->add_option("--device", arguments->device, "auto (default), cpu, cuda or cuda:<index>");

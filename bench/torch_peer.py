@@ -104,7 +104,7 @@ def evaluate(job, net, forward):
 
     def iteration():
         clock = Clock(job)
-        with torch.inference_mode(), precision(job):
+        with torch.no_grad(), precision(job):
             forward(x)
         return {"forward": clock.lap()}
 
@@ -129,7 +129,7 @@ def predict(job, net, forward):
     def run(places):
         clock = Clock(job)
         scores, counts = (torch.zeros((n, *size), device=job["device"]) for n in (2, 1))
-        with torch.inference_mode(), precision(job):
+        with torch.no_grad(), precision(job):
             for i in range(0, len(places), job["window_batch"]):
                 chosen = places[i : i + job["window_batch"]]
                 windows = torch.cat([image[(..., *place)] for place in chosen])
