@@ -176,7 +176,7 @@ def main():
         record[workload] = samples
         tables.append(make_table(workload, samples))
     runs = [run for workload in options.workloads for runs in record[workload].values() for run in runs]
-    words = sorted({run["version"] for run in runs} | {run["device"] for run in runs if run["device"] != "cpu"})
+    words = sorted({run["version"] for run in runs} | {run["device"] for run in runs if not run["device"].startswith("cpu")})
     record["versions"] = ", ".join(words) + f", {options.threads} threads"
     shape = "x".join(map(str, options.patch))
     title = f"semivox and PyTorch: V-Net, {options.filters} filters, batch {options.batch}, {shape}, {options.device}"
