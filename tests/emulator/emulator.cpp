@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
+#include <deque>
+#include <new>
 #include <random>
 #include <sstream>
 #include <stdexcept>
@@ -113,6 +114,7 @@ Block block;
 Thread* current = nullptr;  // null outside of kernels
 const std::function<void()>* current_kernel = nullptr;
 Stack host;
+std::deque<Stack> stacks;  // of all threads
 std::vector<Stack*> free_stacks;
 
 std::mt19937_64 generator;
@@ -235,13 +237,12 @@ Stack* new_stack() {
                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (memory == MAP_FAILED) throw std::bad_alloc();
   mprotect(memory, kGuard, PROT_NONE);  // a stack that overflows stops the program
-  auto* stack = new Stack{nullptr, memory + kGuard, kBytes, nullptr};
   // As emulator_switch leaves a stack: six registers, then the address to go on at, which finds no caller.
   void** top = reinterpret_cast<void**>(memory + kGuard + kBytes) - 8;
   std::fill(top, top + 8, nullptr);
   top[6] = reinterpret_cast<void*>(&run_threads);
-  stack->top = top;
-  return stack;
+  stacks.push_back({top, memory + kGuard, kBytes, nullptr});
+  return &stacks.back();
 }
 
 void run_ready_threads() {
