@@ -7,7 +7,8 @@ CMAKE_FLAGS ?=
 JOBS ?= $(shell nproc)
 DEVICE ?= auto
 BUILD = $(if $(filter default,$(PRESET)),build,build-$(PRESET))
-SOURCES = $(wildcard $(foreach folder,engine kernels layers methods io apps tests bench,$(folder)/*.hpp $(folder)/*.cpp $(folder)/*.cu))
+SOURCES = $(wildcard $(foreach folder,engine kernels layers methods io apps tests tests/emulator bench,$(folder)/*.hpp $(folder)/*.cpp $(folder)/*.cu)) \
+          $(wildcard tests/emulator/include/*.h tests/emulator/include/*/*.h)
 
 .DEFAULT_GOAL := build
 .PHONY: build configure packages test asan demo bench gpu-check format format-check clean help

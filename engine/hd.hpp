@@ -1,8 +1,12 @@
 // SEMIVOX_HD marks functions that run on the host and, in CUDA builds, on the device as well.
+// SEMIVOX_SHARED(float) tile[32]; declares a variable in the shared memory of a block.
 #pragma once
 
 #ifdef __CUDACC__
 #define SEMIVOX_HD __host__ __device__
+#ifndef SEMIVOX_SHARED  // tests/emulator has a version that checks every access
+#define SEMIVOX_SHARED(type) __shared__ type
+#endif
 #else
 #define SEMIVOX_HD
 #endif

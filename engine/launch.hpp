@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) map_kernel(int64_t n, F f) {
 
 /// Adds `value` over the threads of a block in a fixed order; the result is valid in thread 0.
 __device__ inline double block_sum(double value) {
-  __shared__ double warp_sums[kThreads / 32];
+  SEMIVOX_SHARED(double) warp_sums[kThreads / 32];
   for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   __syncthreads();  // the previous use of warp_sums is over
@@ -103,8 +103,8 @@ void map(Device device, const char* name, int64_t n, const F& f) {
       int64_t count = n;
       F functor = f;
       void* arguments[] = {&count, &functor};
-      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_kernel<F>), grid, dim3(kThreads),
-                                         arguments, 0, cuda::stream(device.index)));
+      SEMIVOX_CUDA_CALL(
+          cudaLaunchKernel(map_kernel<F>, grid, dim3(kThreads), arguments, 0, cuda::stream(device.index)));
       return;
     }
   }
@@ -133,7 +133,7 @@ void sum_samples(Device device, const char* name, int64_t samples, int64_t voxel
       int64_t voxel_count = voxels, block_count = blocks;
       F functor = f;
       void* arguments[] = {&voxel_count, &block_count, &functor, &partials};
-      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_partials_kernel<K, F>),
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_partials_kernel<K, F>,
                                          dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads),
                                          arguments, 0, cuda::stream(device.index)));
       map(device, "combine_partials", samples * K, CombinePartials{partials, sums, blocks, K});

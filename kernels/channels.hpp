@@ -36,7 +36,7 @@ template <int K, class F>
 __global__ void __launch_bounds__(kThreads)
     sum_channels_kernel(int64_t voxels, int64_t blocks, int64_t channels, F f,
                         double* partials /* (samples, blocks, K, channels) */) {
-  __shared__ double lane_sums[kThreads];
+  SEMIVOX_SHARED(double) lane_sums[kThreads];
   const int64_t sample = blockIdx.x / blocks, block = blockIdx.x % blocks;
   const int64_t begin = block * kRowBlock;
   const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
@@ -83,7 +83,7 @@ void map_channels(Device device, const char* name, int64_t samples, int64_t voxe
       int64_t row_count = rows, voxel_count = voxels, channel_count = channels;
       F functor = f;
       void* arguments[] = {&row_count, &voxel_count, &channel_count, &functor};
-      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&map_channels_kernel<F>),
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(map_channels_kernel<F>,
                                          dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
                                          dim3(kThreads), arguments, 0, cuda::stream(device.index)));
       return;
@@ -124,8 +124,8 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
       void* arguments[] = {&voxel_count, &block_count, &channel_count, &functor, &partials};
       const dim3 grid(static_cast<unsigned>(samples * blocks),
                       static_cast<unsigned>((channels + kThreads - 1) / kThreads));
-      SEMIVOX_CUDA_CALL(cudaLaunchKernel(reinterpret_cast<const void*>(&sum_channels_kernel<K, F>), grid,
-                                         dim3(kThreads), arguments, 0, cuda::stream(device.index)));
+      SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_channels_kernel<K, F>, grid, dim3(kThreads), arguments, 0,
+                                         cuda::stream(device.index)));
       map(device, "combine_partials", samples * K * channels,
           CombinePartials{partials, sums, blocks, K * channels});
       return;

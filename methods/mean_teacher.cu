@@ -34,7 +34,7 @@ struct MeanTeacherLoss {
     if (sample < labeled) {
       terms::CrossEntropyDice::voxel(z, p, log_normalizer, channels, labels[sample * voxels + v], t);
     } else {
-      terms::scalar_of<S> z_teacher[voxel::kMaxChannels], q[voxel::kMaxChannels];
+      terms::scalar_of<S> z_teacher[voxel::kMaxChannels] = {}, q[voxel::kMaxChannels] = {};
       terms::frozen_softmax(teacher, ((sample - labeled) * voxels + v) * channels, channels, q, z_teacher);
       t[terms::CrossEntropyDice::sums(channels)] = terms::squared_distance(p, q, channels);
     }

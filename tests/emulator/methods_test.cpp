@@ -1,0 +1,110 @@
+// Losses and whole iterations of every method, emulated, against the CPU.
+#include "kernels/mixing.hpp"
+#include "kernels/uncertainty.hpp"
+#include "methods/bcp.hpp"
+#include "methods/mean_teacher.hpp"
+#include "methods/method.hpp"
+#include "methods/rectified_consistency.hpp"
+#include "methods/supervised_loss.hpp"
+#include "methods/ua_mt.hpp"
+#include "tests/emulator/compare.hpp"
+
+using namespace semivox;
+
+namespace {
+
+/// The gradient of the logits and the results of `loss(logits, device)`.
+template <class F>
+void compare_loss(const Tensor& logits, const F& loss) {
+  const auto run = [&](Device device) {
+    const Variable z(logits.to(device), true);
+    const LossValue value = loss(z, device);
+    value.loss.backward();
+    return std::pair{z.gradient(), value.results};
+  };
+  // Sums in f64, the gradient from them in f32.
+  compare(1e-6, [&](Device device) { return std::vector{run(device).first}; });
+  compare(1e-12, [&](Device device) { return std::vector{run(device).second}; });
+}
+
+/// Two iterations of every phase of a method on random patches; weights and losses.
+std::vector<Tensor> train(const MethodInfo& info, const std::string& network, Device device) {
+  OptionReader options(info.name == "ua_mt"
+                           ? std::map<std::string, std::string>{{"passes", "2"}, {"threshold_rampup", "1"}}
+                           : std::map<std::string, std::string>{});
+  const std::unique_ptr<Method> method = info.make(options);
+  options.finish(info.name);
+  MethodSetup setup;
+  setup.network.name = network;
+  setup.network.filters = 2;
+  setup.device = device;
+  setup.iterations = 4;
+  method->build(setup);
+  std::vector<Tensor> written;
+  int64_t phase_number = 0;
+  for (const Phase& phase : method->phases(setup)) {
+    if (phase_number > 0) method->begin_phase(phase_number);
+    for (int64_t iteration = 0; iteration < 2; ++iteration) {
+      const Shape shape{phase.labeled + phase.unlabeled, 1, 16, 16, 32};
+      const auto seed = static_cast<uint64_t>(10 * phase_number + iteration);
+      const Batch batch{noise(shape, seed).to(device), labels(shape, seed, 2).to(device), phase.labeled};
+      Random random(3, seed);
+      const StepReport report = method->step(batch, {phase_number, iteration, 0.01, &random});
+      Tensor numbers = Tensor::empty({1, static_cast<int64_t>(report.size()), 1, 1, 1}, DType::f64, kCpu);
+      for (size_t i = 0; i < report.size(); ++i) numbers.data<double>()[i] = report[i].second;
+      written.push_back(numbers.to(device));
+    }
+    ++phase_number;
+  }
+  for (const auto& [name, net] : method->networks()) {
+    written.push_back(net->parameters().values());
+    written.push_back(net->parameters().buffer_values());
+  }
+  return written;
+}
+
+}  // namespace
+
+TEST_CASE("emulated losses") {
+  for (const int64_t classes : {2, 3, 4}) {
+    CAPTURE(classes);
+    const int count = static_cast<int>(classes);
+    const Shape shape{4, classes, 5, 23, 37};  // more voxels than one block adds up
+    const std::array<int64_t, 3> size{5, 23, 37};
+    const Tensor logits = noise(shape, 1), teacher = noise(shape.with_samples(2), 2);
+    const Tensor all_teacher = noise(shape, 3), mean = kernels::softmax(noise(shape.with_samples(2), 4));
+    const Tensor y = labels(shape, 5, count), other = labels(shape, 6, count);
+    const Tensor mask = kernels::box_mask(size, {kernels::box_at(size, 2.0 / 3.0, {1, 1, 1})}, kCpu);
+    compare_loss(logits, [&](const Variable& z, Device d) { return supervised_loss(z, y.to(d), true); });
+    compare_loss(logits, [&](const Variable& z, Device d) {
+      return mean_teacher_loss(z, y.samples(0, 2).to(d), teacher.to(d), 0.1, false);
+    });
+    for (const bool kl : {false, true}) {
+      compare_loss(logits, [&](const Variable& z, Device d) {
+        return ua_mt_loss(z, y.samples(0, 2).to(d), teacher.to(d), mean.to(d), 2, 0.1, 0.65, kl);
+      });
+    }
+    for (const bool pooled : {false, true}) {
+      compare_loss(logits, [&](const Variable& z, Device d) {
+        return bcp_loss(z, y.to(d), other.to(d), mask.to(d), {1.0, 0.5, pooled, pooled});
+      });
+    }
+    compare_loss(logits,
+                 [&](const Variable& z, Device d) { return rectified_consistency(z, all_teacher.to(d)); });
+  }
+}
+
+TEST_CASE("emulated iterations of every method") {
+  REQUIRE(registered_methods().size() >= 4);
+  for (const MethodInfo& info : registered_methods()) {
+    CAPTURE(info.name);
+    compare(1e-4, [&](Device device) { return train(info, "vnet", device); });
+  }
+}
+
+TEST_CASE("emulated iterations of every network") {
+  for (const std::string& network : network_names()) {
+    CAPTURE(network);
+    compare(1e-4, [&](Device device) { return train(find_method("supervised"), network, device); });
+  }
+}
