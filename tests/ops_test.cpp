@@ -5,66 +5,16 @@
 
 #include <doctest/doctest.h>
 
-#include <random>
-
-#include "engine/arithmetic.hpp"
 #include "layers/block.hpp"
-#include "tests/gradients.hpp"
+#include "tests/op_check.hpp"
 
 using namespace semivox;
+using namespace semivox::testing;
 using kernels::ConvGeometry;
 using kernels::Norm;
 using kernels::Skip;
 
 namespace {
-
-Tensor random_tensor(Shape shape, uint32_t seed) {
-  Tensor t = Tensor::empty(shape, DType::f64, {});
-  std::mt19937 generator(seed);
-  std::normal_distribution<double> normal;
-  for (int64_t i = 0; i < t.elements(); ++i) t.data<double>()[i] = normal(generator);
-  return t;
-}
-
-/// sum(weights * x) with fixed random weights.
-Variable scalar_of(const Variable& x) {
-  const Tensor weights = random_tensor(x.shape(), 99);
-  Tensor sum = Tensor::zeros({}, DType::f64, {});
-  for (int64_t i = 0; i < weights.elements(); ++i)
-    sum.data<double>()[0] += weights.data<double>()[i] * x.value().data<double>()[i];
-  return Variable::result(sum, {x}, false, [x, weights](const Tensor& upstream) {
-    const Tensor zero = Tensor::zeros(weights.shape(), DType::f64, {});
-    x.add_gradient(add_scaled(zero, weights, upstream.data<double>()[0]));
-  });
-}
-
-/// Runs `graph` on leaves of `inputs`, then checks the gradient of every input and of every parameter of
-/// `set`.
-void check_op(const std::vector<Tensor>& inputs, ParameterSet* set,
-              const std::function<Variable(const std::vector<Variable>&)>& graph) {
-  const testing::OneThread one_thread;
-  std::vector<Variable> leaves;
-  for (const Tensor& input : inputs) leaves.emplace_back(input, true);
-  if (set != nullptr) set->zero_gradients();
-  scalar_of(graph(leaves)).backward();
-  const auto loss = [&] {
-    if (set != nullptr) set->touch();
-    const NoGrad no_grad;
-    return scalar_of(graph(leaves)).value().data<double>()[0];
-  };
-  for (size_t i = 0; i < inputs.size(); ++i)
-    testing::check_gradient(text("input ", i), inputs[i], leaves[i].gradient(), loss);
-  if (set == nullptr) return;
-  for (Parameter& p : set->parameters()) testing::check_gradient(p.name, p.value, p.gradient, loss);
-}
-
-void randomize(ParameterSet& set) {
-  set.allocate(DType::f64, {}, true);
-  uint32_t seed = 20;
-  for (Parameter& p : set.parameters()) p.value.copy_from(random_tensor({1, p.count, 1, 1, 1}, ++seed));
-  for (Parameter& p : set.buffers()) fill(p.value, p.initializer.value);
-  set.touch();
-}
 
 const ConvGeometry kGeometries[] = {same_conv(2, 3, 3), same_conv(3, 2, 1),
                                     same_conv(2, 2, 5), down_conv(2, 3),

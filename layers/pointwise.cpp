@@ -1,0 +1,20 @@
+#include "layers/pointwise.hpp"
+
+#include "kernels/pointwise.hpp"
+
+namespace semivox {
+
+Variable tanh(const Variable& x) {
+  const Tensor y = kernels::tanh_forward(x.value());
+  return Variable::result(y, {x}, false,
+                          [x, y](const Tensor& dy) { x.add_gradient(kernels::tanh_backward(y, dy)); });
+}
+
+Variable dropout(const Variable& x, double probability, const RandomStream& random) {
+  return Variable::result(kernels::dropout_elements(x.value(), probability, random), {x}, false,
+                          [x, probability, random](const Tensor& dy) {
+                            x.add_gradient(kernels::dropout_elements(dy, probability, random));
+                          });
+}
+
+}  // namespace semivox
