@@ -63,7 +63,7 @@ void run_benchmark(const char* name, Benchmark benchmark, Arguments arguments) {
   report["settings"] = {{"network", options.network.name},
                         {"filters", options.network.filters},
                         {"classes", options.network.classes},
-                        {"norm", options.network.norm},
+                        {"norm", resolved(options.network).norm},
                         {"patch", options.patch},
                         {"batch", options.batch},
                         {"precision", name_of(options.precision)},
@@ -100,8 +100,8 @@ void add_benchmark(CLI::App& parent, const char* name, const char* help, Benchma
   if (benchmark == bench_step) {
     command->add_option("--network", options.network.name, "Network (default vnet)")
         ->check(CLI::IsMember(network_names()));
-    command->add_option("--norm", options.network.norm, "Normalisation (default batchnorm)")
-        ->check(CLI::IsMember({"none", "batchnorm", "groupnorm", "instancenorm"}));
+    command->add_option("--norm", options.network.norm, "Normalisation (default auto: as published)")
+        ->check(CLI::IsMember({"auto", "none", "batchnorm", "groupnorm", "instancenorm"}));
     std::vector<std::string> methods;
     for (const MethodInfo& info : registered_methods()) methods.push_back(info.name);
     command->add_option("--method", options.method, "Time whole iterations of this method's last phase")

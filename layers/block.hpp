@@ -13,13 +13,15 @@ struct BlockOptions {
   kernels::Norm norm = kernels::Norm::batch;
   double slope = 0.0;  ///< of the activation below zero
   bool prelu = false;  ///< learn the slope, one per channel, starting at 0.25
+  bool bias = true;    ///< of the convolution
+  int axes = 3;        ///< see `declare_conv`
 };
 
 class Block {
  public:
-  /// Declares `<conv_name>.weight`, `.bias`, for batch and group norm `<norm_name>.weight`, `.bias`, for
-  /// batch norm the running statistics, and with `prelu` `<conv_name>.slope`. Initial values are PyTorch's
-  /// defaults: U(-b, b) with b = 1/sqrt(fan), fan = weight.dims[1] * kernel volume.
+  /// Declares `<conv_name>.weight`, with `bias` `.bias`, for batch and group norm `<norm_name>.weight`,
+  /// `.bias`, for batch norm the running statistics, and with `prelu` `<conv_name>.slope`. Initial values are
+  /// PyTorch's defaults: U(-b, b) with b = 1/sqrt(fan), fan = weight.dims[1] * kernel volume.
   Block(ParameterSet& set, const std::string& conv_name, const std::string& norm_name,
         const BlockOptions& options);
 
@@ -32,8 +34,11 @@ class Block {
   kernels::NormBlock norm_;
 };
 
-/// Declares a bare convolution, `<name>.weight` and `<name>.bias`.
-ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels::ConvGeometry& geometry);
+/// Declares a bare convolution, `<name>.weight` and, with `bias`, `<name>.bias`. `axes` is how many axes the
+/// kernel has in the weight's shape: 3; 2 in networks for 2D images; 0 for PyTorch's Linear, applied to every
+/// voxel. The kernel's extent along the missing ones is 1.
+ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels::ConvGeometry& geometry,
+                       int axes = 3, bool bias = true);
 
 /// Geometries of the V-Net family: same size with zero padding, halved (kernel 2, stride 2), doubled
 /// (transposed).

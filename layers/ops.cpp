@@ -15,11 +15,11 @@ const kernels::ConvWeights& ConvLayer::weights() const {
 Variable conv(const Variable& x, const ConvLayer& layer, bool logits) {
   const DType dtype = logits && x.value().dtype() == DType::bf16 ? DType::f32 : x.value().dtype();
   Tensor y = Tensor::empty(layer.geometry.output_shape(x.shape()), dtype, x.value().device());
-  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias->value, y);
+  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias_value(), y);
   return Variable::result(y, {x}, layer.set->trainable(), [x, &layer](const Tensor& dy) {
     if (layer.set->trainable()) {
       kernels::conv_backward_weights(layer.geometry, x.value(), dy, layer.weight->gradient);
-      kernels::add_channel_sums(dy, layer.bias->gradient);
+      if (layer.bias != nullptr) kernels::add_channel_sums(dy, layer.bias->gradient);
     }
     if (x.needs_gradient()) {
       Tensor dx = Tensor::empty(x.shape(), x.value().dtype(), x.value().device());
@@ -32,7 +32,7 @@ Variable conv(const Variable& x, const ConvLayer& layer, bool logits) {
 Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels::NormBlock& block,
                        kernels::NormCall call, const Variable& skip) {
   Tensor y = Tensor::empty(layer.geometry.output_shape(x.shape()), x.value().dtype(), x.value().device());
-  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias->value, y);
+  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias_value(), y);
   kernels::NormSaved saved;
   const Tensor skip_value = skip.defined() ? skip.value() : Tensor();
   Tensor out = kernels::norm_forward(block, call, y, skip_value, saved);

@@ -12,12 +12,13 @@ namespace semivox {
 struct ConvLayer {
   kernels::ConvGeometry geometry;
   Parameter* weight = nullptr;
-  Parameter* bias = nullptr;
+  Parameter* bias = nullptr;  ///< null for a convolution without
   const ParameterSet* set = nullptr;
   mutable kernels::ConvWeights bound;
 
   /// The weights as kernels want them, with the packed copies of earlier calls.
   const kernels::ConvWeights& weights() const;
+  Tensor bias_value() const { return bias != nullptr ? bias->value : Tensor(); }
 };
 
 /// y = conv(x) + bias. Keeps x. For bf16 input, `logits` asks for f32 output.

@@ -79,6 +79,31 @@ TEST_CASE("group norm with PyTorch's 16 groups, one and two channels each") {
   }
 }
 
+TEST_CASE("convolutions and blocks without bias, leaky, with weights of fewer axes") {
+  using Dims = std::vector<int64_t>;
+  ParameterSet set;
+  const Block block(set, "a", "n",
+                    {.geometry = {2, 3, {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, false},
+                     .norm = Norm::batch,
+                     .slope = 0.2,
+                     .bias = false,
+                     .axes = 2});
+  const ConvLayer linear = declare_conv(set, "b", same_conv(3, 2, 1), 0, false);
+  const ConvLayer up = declare_conv(set, "c", {2, 4, {1, 2, 2}, {1, 2, 2}, {0, 0, 0}, true}, 2);
+  std::vector<std::string> names;
+  for (const Parameter& p : set.parameters()) names.push_back(p.name);
+  CHECK(names ==
+        std::vector<std::string>{"a.weight", "n.weight", "n.bias", "b.weight", "c.weight", "c.bias"});
+  CHECK(set.parameters()[0].dims == Dims{3, 2, 3, 3});
+  CHECK(set.parameters()[3].dims == Dims{2, 3});
+  CHECK(set.parameters()[4].dims == Dims{2, 4, 2, 2});
+  randomize(set);
+  check_op({random_tensor({2, 2, 2, 3, 4}, 1)}, &set, [&](const std::vector<Variable>& x) {
+    return conv(conv(block(x[0], {true, nullptr}), linear), up);
+  });
+  CHECK_THROWS_AS(declare_conv(set, "d", same_conv(3, 2, 3), 2), InternalError);
+}
+
 TEST_CASE("one value as input and as skip of a block") {
   for (const Skip mode : {Skip::after, Skip::before}) {
     ParameterSet set;
