@@ -29,6 +29,14 @@ ConvLayer declare_conv(ParameterSet& set, const std::string& name, const ConvGeo
   return layer;
 }
 
+void use_kaiming_normal(ParameterSet& set) {
+  for (Parameter& p : set.parameters()) {
+    if (p.dims.size() < 2) continue;
+    p.initializer =
+        Initializer::normal(std::sqrt(2.0 * static_cast<double>(p.dims[0]) / static_cast<double>(p.count)));
+  }
+}
+
 Block::Block(ParameterSet& set, const std::string& conv_name, const std::string& norm_name,
              const BlockOptions& options)
     : conv_(declare_conv(set, conv_name, options.geometry, options.axes, options.bias)) {

@@ -40,6 +40,10 @@ class Block {
 ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels::ConvGeometry& geometry,
                        int axes = 3, bool bias = true);
 
+/// Gives all convolutions declared so far Kaiming's first values for ReLU, normal with variance 2 / fan (He
+/// et al., ICCV 2015); biases keep theirs.
+void use_kaiming_normal(ParameterSet& set);
+
 /// Geometries of the V-Net family: same size with zero padding, halved (kernel 2, stride 2), doubled
 /// (transposed).
 kernels::ConvGeometry same_conv(int64_t in_channels, int64_t out_channels, int64_t kernel);

@@ -2,6 +2,7 @@
 
 #include "engine/arithmetic.hpp"
 #include "layers/unet2d.hpp"
+#include "layers/unet3d.hpp"
 #include "layers/vnet.hpp"
 #include "layers/vnet_original.hpp"
 
@@ -50,6 +51,9 @@ constexpr NetworkKind kNetworks[] = {
     {"vnet", "batchnorm", 0.5, make<VNet>},
     {"vnet_original", "none", 0, make<VNetOriginal>},
     {"unet2d", "batchnorm", 0.5, make<UNet2D>},
+    {"unet3d", "instancenorm", 0.3, make<UNet3D>},
+    {"unet3d_ds", "instancenorm", 0.5, make<UNet3DDeepSupervision>},
+    {"unet3d_dycon", "instancenorm", 0.3, make<UNet3DContrast>},
 };
 
 const NetworkKind& find_network(const std::string& name) {
