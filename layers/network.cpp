@@ -1,10 +1,14 @@
 #include "layers/network.hpp"
 
 #include "engine/arithmetic.hpp"
+#include "layers/cvbm.hpp"
+#include "layers/mc_net.hpp"
+#include "layers/resvnet.hpp"
 #include "layers/unet2d.hpp"
 #include "layers/unet3d.hpp"
 #include "layers/vnet.hpp"
 #include "layers/vnet_original.hpp"
+#include "layers/vnet_sdf.hpp"
 
 namespace semivox {
 
@@ -47,6 +51,11 @@ std::unique_ptr<Network> make(const NetworkOptions& options) {
   return std::make_unique<N>(options);
 }
 
+template <class N, int kDecoders>
+std::unique_ptr<Network> make_decoders(const NetworkOptions& options) {
+  return std::make_unique<N>(options, kDecoders);
+}
+
 constexpr NetworkKind kNetworks[] = {
     {"vnet", "batchnorm", 0.5, make<VNet>},
     {"vnet_original", "none", 0, make<VNetOriginal>},
@@ -54,6 +63,14 @@ constexpr NetworkKind kNetworks[] = {
     {"unet3d", "instancenorm", 0.3, make<UNet3D>},
     {"unet3d_ds", "instancenorm", 0.5, make<UNet3DDeepSupervision>},
     {"unet3d_dycon", "instancenorm", 0.3, make<UNet3DContrast>},
+    {"mc_net", "batchnorm", 0.5, make_decoders<MCNet, 2>},
+    {"mc_net_plus", "batchnorm", 0.5, make_decoders<MCNet, 3>},
+    {"mc_net_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 2>},
+    {"mc_net_plus_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 3>},
+    {"cvbm", "instancenorm", 0.5, make<CVBM>},
+    {"cvbm_2d", "batchnorm", 0.5, make<CVBM2D>},
+    {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
+    {"resvnet", "batchnorm", 0.5, make<ResVNet>},
 };
 
 const NetworkKind& find_network(const std::string& name) {

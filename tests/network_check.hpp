@@ -136,7 +136,7 @@ inline void check_network_gradient(const NetworkOptions& options, const Shape& s
       directions.push_back(
           random_tensor({1, values[k].elements(), 1, 1, 1}, seed + 100 * static_cast<uint32_t>(k)));
     check_directional_gradient("parameters", values, gradients, directions, loss,
-                               {.step = 1e-8, .tolerance = 1e-5, .floor = 1e-3});
+                               {.step = 1e-9, .tolerance = 1e-5, .floor = 1e-3});
   }
   check_gradient("input", x.value(), x.gradient(), loss,
                  {.step = 1e-6, .tolerance = 2e-6, .floor = 1e-3, .elements = 4});
