@@ -4,6 +4,7 @@
 #include "layers/cvbm.hpp"
 #include "layers/mc_net.hpp"
 #include "layers/resvnet.hpp"
+#include "layers/ss_net.hpp"
 #include "layers/unet2d.hpp"
 #include "layers/unet3d.hpp"
 #include "layers/vnet.hpp"
@@ -71,6 +72,8 @@ constexpr NetworkKind kNetworks[] = {
     {"cvbm_2d", "batchnorm", 0.5, make<CVBM2D>},
     {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
+    {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},
+    {"unet2d_ss", "batchnorm", 0.5, make<UNet2DContrast>},
 };
 
 const NetworkKind& find_network(const std::string& name) {

@@ -67,6 +67,20 @@ Variable concat_channels(const Variable& a, const Variable& b) {
                           });
 }
 
+Variable take_channels(const Variable& x, int64_t first, int64_t count) {
+  return Variable::result(
+      kernels::take_channels(x.value(), first, count), {x}, false, [=](const Tensor& gradient) {
+        Tensor whole = gradient;
+        const auto zeros = [&](int64_t channels) {
+          return Tensor::zeros(x.shape().with_channels(channels), gradient.dtype(), gradient.device());
+        };
+        const int64_t behind = x.shape().c - first - count;
+        if (first > 0) whole = kernels::concat_channels(zeros(first), whole);
+        if (behind > 0) whole = kernels::concat_channels(whole, zeros(behind));
+        x.add_gradient(whole);
+      });
+}
+
 Variable repeat_channel(const Variable& x, int64_t channels) {
   return Variable::result(
       kernels::repeat_channel(x.value(), channels), {x}, false,

@@ -32,6 +32,9 @@ Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels:
 /// [a, b] along the channels. Keeps nothing.
 Variable concat_channels(const Variable& a, const Variable& b);
 
+/// Channels first ... first+count-1 of x. Keeps nothing.
+Variable take_channels(const Variable& x, int64_t first, int64_t count);
+
 /// The one channel of x, `channels` times. Keeps nothing.
 Variable repeat_channel(const Variable& x, int64_t channels);
 

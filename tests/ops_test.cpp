@@ -140,6 +140,16 @@ TEST_CASE("concat_channels joins, and gives each part its gradient") {
   CHECK_THROWS_AS(concat_channels(Variable(a), Variable(random_tensor({2, 2, 1, 3, 2}, 2))), InternalError);
 }
 
+TEST_CASE("take_channels takes a range, the others get no gradient") {
+  const Tensor x = random_tensor({2, 4, 1, 2, 3}, 1);
+  const Tensor middle = take_channels(Variable(x), 1, 2).value();
+  for (int64_t i = 0; i < middle.elements(); ++i)
+    CHECK_UNARY(middle.data<double>()[i] == x.data<double>()[i / 2 * 4 + 1 + i % 2]);
+  for (const int64_t first : {0, 1, 3})
+    check_op({x}, nullptr, [&](const std::vector<Variable>& v) { return take_channels(v[0], first, 1); });
+  check_op({x}, nullptr, [](const std::vector<Variable>& v) { return take_channels(v[0], 0, 4); });
+}
+
 TEST_CASE("repeat_channel repeats, its gradient sums") {
   const Tensor x = random_tensor({2, 1, 3, 1, 2}, 1);
   const Variable repeated = repeat_channel(Variable(x), 4);
