@@ -53,8 +53,14 @@ Block::Block(ParameterSet& set, const std::string& conv_name, const std::string&
     norm_.running_variance = &set.declare_buffer(norm_name + ".running_var", {channels}, 1);
     norm_.batches = &set.declare_buffer(norm_name + ".num_batches_tracked", {}, 0, true);
   }
+  norm_.prelu_slope = options.shared_slope;
   if (options.prelu)
     norm_.prelu_slope = &set.declare(conv_name + ".slope", {channels}, Initializer::constant(0.25));
+}
+
+Block::Block(ConvLayer convolution, Parameter& shared_slope) : conv_(std::move(convolution)) {
+  norm_.conv_bias = conv_.bias;
+  norm_.prelu_slope = &shared_slope;
 }
 
 Variable Block::operator()(const Variable& x, const Pass& pass, double dropout, const Variable& skip,

@@ -11,10 +11,11 @@ namespace semivox {
 struct BlockOptions {
   kernels::ConvGeometry geometry;
   kernels::Norm norm = kernels::Norm::batch;
-  double slope = 0.0;  ///< of the activation below zero
-  bool prelu = false;  ///< learn the slope, one per channel, starting at 0.25
-  bool bias = true;    ///< of the convolution
-  int axes = 3;        ///< see `declare_conv`
+  double slope = 0.0;                 ///< of the activation below zero
+  bool prelu = false;                 ///< learn the slope, one per channel, starting at 0.25
+  Parameter* shared_slope = nullptr;  ///< learn this one slope for all channels
+  bool bias = true;                   ///< of the convolution
+  int axes = 3;                       ///< see `declare_conv`
 };
 
 class Block {
@@ -24,6 +25,9 @@ class Block {
   /// PyTorch's defaults: U(-b, b) with b = 1/sqrt(fan), fan = weight.dims[1] * kernel volume.
   Block(ParameterSet& set, const std::string& conv_name, const std::string& norm_name,
         const BlockOptions& options);
+
+  /// A convolution, declared by the caller, and PReLU with one slope.
+  Block(ConvLayer convolution, Parameter& shared_slope);
 
   /// `dropout` drops whole channels of the result with this probability when the pass trains.
   Variable operator()(const Variable& x, const Pass& pass, double dropout = 0.0, const Variable& skip = {},

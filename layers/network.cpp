@@ -7,6 +7,7 @@
 #include "layers/ss_net.hpp"
 #include "layers/unet2d.hpp"
 #include "layers/unet3d.hpp"
+#include "layers/unet3d_rcps.hpp"
 #include "layers/vnet.hpp"
 #include "layers/vnet_original.hpp"
 #include "layers/vnet_sdf.hpp"
@@ -74,6 +75,7 @@ constexpr NetworkKind kNetworks[] = {
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
     {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},
     {"unet2d_ss", "batchnorm", 0.5, make<UNet2DContrast>},
+    {"unet3d_rcps", "batchnorm", 0, make<UNet3DRCPS>},
 };
 
 const NetworkKind& find_network(const std::string& name) {

@@ -68,6 +68,20 @@ TEST_CASE("blocks: every norm with skips, PReLU and dropout, input to parameters
   }
 }
 
+TEST_CASE("PReLU with one slope for all channels") {
+  ParameterSet set;
+  Parameter& first = set.declare("first", {1}, Initializer::constant(0.25));
+  Parameter& second = set.declare("second", {1}, Initializer::constant(0.25));
+  const Block normed(set, "a", "n",
+                     {.geometry = same_conv(2, 3, 3), .norm = Norm::batch, .shared_slope = &first});
+  const Block bare(declare_conv(set, "b", same_conv(3, 2, 1)), second);
+  randomize(set);
+  check_op({random_tensor({2, 2, 2, 3, 1}, 1), random_tensor({2, 3, 2, 3, 1}, 2)}, &set,
+           [&](const std::vector<Variable>& x) {
+             return bare(normed(x[0], {true, nullptr}, 0, x[1], Skip::before), {true, nullptr});
+           });
+}
+
 TEST_CASE("group norm with PyTorch's 16 groups, one and two channels each") {
   for (const int64_t channels : {16, 32}) {
     ParameterSet set;
