@@ -6,18 +6,23 @@ namespace semivox::kernels {
 
 namespace {
 
-/// Where the windows of the pooled map (.., h, w) lie in the map before. kDepth: voxels of a window along D.
+/// Where the windows of the pooled map lie in the map before, in elements. kDepth: voxels of a window along
+/// D.
 template <int kDepth>
 struct Windows {
   static constexpr int kVoxels = kDepth * 4;
   int64_t height, width;  // of the pooled map
-  /// First voxel of the window of pooled voxel `row`. Samples need no separation: D is the outermost axis.
+  int64_t channels;
+  int64_t line = 2 * width * channels, plane = 2 * height * line;  // of the map before
+  /// Channel 0 of the first voxel of the window of pooled voxel `row`. Samples need no separation: D is the
+  /// outermost axis.
   SEMIVOX_HD int64_t corner(int64_t row) const {
     const int64_t w = row % width, h = row / width % height, d = row / width / height;
-    return (d * kDepth * 2 * height + 2 * h) * 2 * width + 2 * w;
+    return d * kDepth * plane + 2 * h * line + 2 * w * channels;
   }
-  /// Voxel k of a window, in memory order, relative to the corner.
-  SEMIVOX_HD int64_t offset(int k) const { return ((k / 4) * 2 * height + k / 2 % 2) * 2 * width + k % 2; }
+  /// Voxel k of a window, in memory order, relative to the corner. Short, so that loops over k are unrolled
+  /// and vectors run along the channels.
+  SEMIVOX_HD int64_t offset(int k) const { return k / 4 * plane + k / 2 % 2 * line + k % 2 * channels; }
 };
 
 template <class P>
@@ -32,15 +37,14 @@ struct MaxPool {
   const T* x;  // (N, D, H, W, C)
   T* out;      // pooled
   Windows<kDepth> windows;
-  int64_t channels;
   SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c) const {
-    const T* window = x + windows.corner(row) * channels + c;
+    const T* window = x + windows.corner(row) + c;
     P best = static_cast<P>(window[0]);
     for (int k = 1; k < Windows<kDepth>::kVoxels; ++k) {
-      const P value = static_cast<P>(window[windows.offset(k) * channels]);
+      const P value = static_cast<P>(window[windows.offset(k)]);
       best = exceeds(value, best) ? value : best;
     }
-    out[row * channels + c] = best;
+    out[row * windows.channels + c] = best;
   }
 };
 
@@ -52,19 +56,18 @@ struct MaxPoolBackward {
   const T* dy;  // pooled
   T* dx;        // (N, D, H, W, C)
   Windows<kDepth> windows;
-  int64_t channels;
   SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c) const {
     constexpr int kVoxels = Windows<kDepth>::kVoxels;
-    const int64_t corner = windows.corner(row) * channels + c;
+    const int64_t corner = windows.corner(row) + c;
     P best = static_cast<P>(x[corner]);
     int at = 0;
     for (int k = 1; k < kVoxels; ++k) {
-      const P value = static_cast<P>(x[corner + windows.offset(k) * channels]);
+      const P value = static_cast<P>(x[corner + windows.offset(k)]);
       at = exceeds(value, best) ? k : at;
       best = exceeds(value, best) ? value : best;
     }
-    const P gradient = static_cast<P>(dy[row * channels + c]);
-    for (int k = 0; k < kVoxels; ++k) dx[corner + windows.offset(k) * channels] = k == at ? gradient : P(0);
+    const P gradient = static_cast<P>(dy[row * windows.channels + c]);
+    for (int k = 0; k < kVoxels; ++k) dx[corner + windows.offset(k)] = k == at ? gradient : P(0);
   }
 };
 
@@ -122,7 +125,7 @@ Tensor max_pool(const Tensor& x, Grid grid) {
     using T = decltype(zero);
     with_depth(grid, [&](auto depth) {
       map_channels(x.device(), "max_pool", 1, shape.rows(), shape.c,
-                   MaxPool<T, depth.value>{x.data<T>(), out.data<T>(), {shape.h, shape.w}, shape.c});
+                   MaxPool<T, depth.value>{x.data<T>(), out.data<T>(), {shape.h, shape.w, shape.c}});
     });
   });
   return out;
@@ -137,7 +140,7 @@ Tensor max_pool_backward(const Tensor& x, const Tensor& dy, Grid grid) {
     with_depth(grid, [&](auto depth) {
       map_channels(x.device(), "max_pool_backward", 1, shape.rows(), shape.c,
                    MaxPoolBackward<T, depth.value>{
-                       x.data<T>(), dy.data<T>(), dx.data<T>(), {shape.h, shape.w}, shape.c});
+                       x.data<T>(), dy.data<T>(), dx.data<T>(), {shape.h, shape.w, shape.c}});
     });
   });
   return dx;
