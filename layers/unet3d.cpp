@@ -84,24 +84,29 @@ UNet3DDeepSupervision::UNet3DDeepSupervision(const NetworkOptions& options)
   use_kaiming_normal(parameters_);
 }
 
-Variable UNet3DDeepSupervision::run(const Variable& x, const Pass& pass) { return run_all(x, pass).logits; }
-
-NetworkOutput UNet3DDeepSupervision::run_all(const Variable& x, const Pass& pass) {
+std::vector<Variable> UNet3DDeepSupervision::decode(const Variable& x, const Pass& pass) const {
   static constexpr double share[] = {0.2, 0.4, 0.6, 1.0};
   std::vector<Variable> levels = trunk_.encode(x, pass);
-  NetworkOutput output;
   Variable h = levels.back();
   levels.pop_back();
-  for (; !levels.empty(); levels.pop_back()) {
-    const size_t level = levels.size() - 1;
-    h = trunk_.up(level, levels.back(), h, pass, options_.dropout * share[level]);
-    const Variable logits =
-        upsample(conv(h, heads_[3 - level], true), int64_t{1} << level, Interpolation::linear);
-    if (level == 0) {
-      output.logits = logits;
-    } else {
-      output.auxiliary.insert(output.auxiliary.begin(), logits);
-    }
+  for (size_t level = 4; level-- > 0;) {  // each level's place is taken by its decoder's output
+    h = trunk_.up(level, levels[level], h, pass, options_.dropout * share[level]);
+    levels[level] = h;
+  }
+  return levels;
+}
+
+Variable UNet3DDeepSupervision::run(const Variable& x, const Pass& pass) {
+  return conv(decode(x, pass)[0], heads_[3], true);
+}
+
+NetworkOutput UNet3DDeepSupervision::run_all(const Variable& x, const Pass& pass) {
+  const std::vector<Variable> levels = decode(x, pass);
+  NetworkOutput output;
+  output.logits = conv(levels[0], heads_[3], true);
+  for (size_t level = 1; level < 4; ++level) {
+    const Variable logits = conv(levels[level], heads_[3 - level], true);
+    output.auxiliary.push_back(upsample(logits, int64_t{1} << level, Interpolation::linear));
   }
   return output;
 }

@@ -60,6 +60,9 @@ class UNet3DDeepSupervision : public Network {
   NetworkOutput run_all(const Variable& x, const Pass& pass) override;
 
  private:
+  /// Feature maps of the decoder, finest first.
+  std::vector<Variable> decode(const Variable& x, const Pass& pass) const;
+
   UNet3DTrunk trunk_;
   std::deque<ConvLayer> heads_;  // dsv4 ... dsv1
 };
