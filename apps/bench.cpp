@@ -69,10 +69,10 @@ const std::map<std::string, Setting>& settings() {
         [](const O& o) { return o.network.name; }}},
       {"norm",
        {[](CLI::App& app, O& o) {
-          app.add_option("--norm", o.network.norm, "Normalisation (default batchnorm)")
-              ->check(CLI::IsMember({"none", "batchnorm", "groupnorm", "instancenorm"}));
+          app.add_option("--norm", o.network.norm, "Normalisation (default auto: as published)")
+              ->check(CLI::IsMember({"auto", "none", "batchnorm", "groupnorm", "instancenorm"}));
         },
-        [](const O& o) { return o.network.norm; }}},
+        [](const O& o) { return resolved(o.network).norm; }}},
       {"filters",
        {[](CLI::App& app, O& o) {
           app.add_option("--filters", o.network.filters, "Width of the first stage (default 16)")

@@ -10,6 +10,9 @@
 #include "kernels/gather.hpp"
 #include "kernels/mixing.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/pointwise.hpp"
+#include "kernels/pool.hpp"
+#include "kernels/resize.hpp"
 #include "kernels/shuffle.hpp"
 #include "kernels/uncertainty.hpp"
 #include "kernels/window.hpp"
@@ -114,6 +117,27 @@ void bench_norm(Bench& bench, const BenchOptions& options) {
   bench.row("concat channels", 4 * y.bytes(), [&] { concat_channels(y, skip); });
 }
 
+/// Between the two finest levels of a U-Net: filters channels at full resolution.
+void bench_resolutions(Bench& bench, const BenchOptions& options) {
+  using namespace kernels;
+  const Tensor fine =
+      random_tensor(options.shape(options.network.filters), options.precision, options.device, 1);
+  const Tensor coarse = max_pool(fine, Grid::volume);
+  const std::array<int64_t, 3> size{fine.shape().d, fine.shape().h, fine.shape().w},
+      half{coarse.shape().d, coarse.shape().h, coarse.shape().w};
+  bench.row("max-pool (fine, coarse)", fine.bytes() + coarse.bytes(), [&] { max_pool(fine, Grid::volume); });
+  bench.row("max-pool backward (fine twice, coarse)", 2 * fine.bytes() + coarse.bytes(),
+            [&] { max_pool_backward(fine, coarse, Grid::volume); });
+  // Three passes: 1 + 2 coarse, 2 + 4, 4 + 8.
+  bench.row("nearest x2 (3 passes)", 21 * coarse.bytes(),
+            [&] { resize(coarse, size, Interpolation::nearest); });
+  bench.row("trilinear x2 (3 passes)", 21 * coarse.bytes(),
+            [&] { resize(coarse, size, Interpolation::linear); });
+  bench.row("trilinear x2 backward (3 passes)", 21 * coarse.bytes(),
+            [&] { resize_backward(fine, half, Interpolation::linear); });
+  bench.row("dropout of elements", 2 * fine.bytes(), [&] { dropout_elements(fine, 0.3, {1, 2, 3}); });
+}
+
 /// Passes over all weights of the V-Net.
 void bench_weights(Bench& bench, const BenchOptions& options) {
   const auto student = make_network(options.network), teacher = make_network(options.network);
@@ -193,6 +217,7 @@ BenchReport bench_kernels(const BenchOptions& options) {
   Tensor to = Tensor::empty(from.shape(), DType::f32, options.device);
   bench.row("copy", 2 * from.bytes(), [&] { copy(from, to); });
   bench_norm(bench, options);
+  bench_resolutions(bench, options);
   bench_weights(bench, options);
   bench_voxels(bench, options);
   BenchReport report;

@@ -94,8 +94,8 @@ RunConfig::RunConfig() {
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
   add("network.name", "vnet", "network");
   add("network.filters", "16", "width of the first stage");
-  add("network.norm", "batchnorm", "none, batchnorm, groupnorm or instancenorm");
-  add("network.dropout", "0.5", "probability of the channel dropout in training");
+  add("network.norm", "auto", "none, batchnorm, groupnorm or instancenorm; auto = as published");
+  add("network.dropout", "auto", "probability of dropout in training; auto = as published");
   add("network.residual", "false", "residual stages");
   add("train.method", "", "method");
   add("train.iterations", "6000", "iterations of all phases together");

@@ -126,7 +126,7 @@ MethodSetup method_setup(const RunConfig& config, int classes, Device device) {
   setup.network.name = config.value("network.name");
   setup.network.filters = config.integer("network.filters", 1);
   setup.network.norm = config.value("network.norm");
-  setup.network.dropout = config.number("network.dropout", 0);
+  if (config.value("network.dropout") != "auto") setup.network.dropout = config.number("network.dropout", 0);
   setup.network.residual = config.flag("network.residual");
   setup.network.classes = classes;
   setup.precision = parse_precision(config.value("train.precision"));

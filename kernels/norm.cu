@@ -277,7 +277,7 @@ template <class P>
 struct FoldChannel {
   static constexpr bool kHostOnly = std::is_same_v<P, double>;
   const P *gamma, *beta, *mean, *variance;  // (C), null without norm
-  const P* bias;                            // (C)
+  const P* bias;                            // (C) or null
   double epsilon;
   P* scale;        // (C)
   P* folded_bias;  // (C)
@@ -288,7 +288,7 @@ struct FoldChannel {
       t = beta[c] - mean[c] * s;
     }
     scale[c] = static_cast<P>(s);
-    folded_bias[c] = static_cast<P>(bias[c] * s + t);
+    folded_bias[c] = static_cast<P>((bias != nullptr ? bias[c] * s : 0.0) + t);
   }
 };
 
@@ -347,6 +347,35 @@ Tensor per_channel(int64_t count, Device device) {
   return Tensor::empty({1, count, 1, 1, 1}, dtype_of<P>(), device, MemoryTag::workspace);
 }
 
+template <class P>
+struct RepeatValue {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
+  const P* value;  // (1)
+  P* out;          // (C)
+  SEMIVOX_HD void operator()(int64_t c) const { out[c] = value[0]; }
+};
+
+template <class P>
+struct AddTotal {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
+  const P* terms;  // (C)
+  P* total;        // (1)
+  int64_t channels;
+  SEMIVOX_HD void operator()(int64_t) const {
+    for (int64_t c = 0; c < channels; ++c) total[0] += terms[c];
+  }
+};
+
+// PReLU's slopes (C), of which the parameter may hold one for all channels.
+template <class P>
+Tensor slopes_of(const Parameter& slope, int64_t channels, Device device) {
+  if (slope.count == channels) return slope.value;
+  SEMIVOX_CHECK(slope.count == 1, slope.name, ": ", slope.count, " slopes for ", channels, " channels");
+  Tensor slopes = per_channel<P>(channels, device);
+  map(device, "norm.repeat_slope", channels, RepeatValue<P>{slope.value.data<P>(), slopes.data<P>()});
+  return slopes;
+}
+
 // Drop factors (N, C) as a tensor; needed by element kernels only where the skip enters before the
 // activation.
 template <class P>
@@ -401,7 +430,7 @@ Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& 
                            data_of<P>(block.batches), block.momentum, saved.scale.data<P>(),
                            saved.shift.data<P>()});
     if (block.prelu_slope != nullptr) {
-      saved.slope = block.prelu_slope->value;
+      saved.slope = slopes_of<P>(*block.prelu_slope, shape.c, device);
     } else {
       saved.slope = per_channel<P>(shape.c, device);
       fill(saved.slope, block.slope);
@@ -445,6 +474,13 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
         Tensor::empty({1, shape.n * 3 * shape.c, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
     const Tensor a = per_channel<P>(shape.n * shape.c, device), b = per_channel<P>(shape.n * shape.c, device),
                  k = per_channel<P>(shape.n * shape.c, device);
+    const bool shared_slope =
+        gradient_of<P>(block.prelu_slope) != nullptr && block.prelu_slope->count < shape.c;
+    Tensor d_slopes;
+    if (shared_slope) {
+      d_slopes = per_channel<P>(shape.c, device);
+      d_slopes.fill_zero();
+    }
     with_skip(call.skip_mode, [&](auto mode) {
       sum_channels<3>(device, "norm.backward_sums", shape.n, shape.voxels(), shape.c,
                       BackwardSums<T, mode.value>{y.data<T>(), data_or_null<T>(skip), d_out.data<T>(),
@@ -454,8 +490,9 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
       map(device, "norm.backward_finalize", shape.n * shape.c,
           FinalizeBackward<P>{statistics, sums.data<double>(), data_of<P>(block.gamma),
                               gradient_of<P>(block.gamma), gradient_of<P>(block.beta),
-                              gradient_of<P>(block.conv_bias), gradient_of<P>(block.prelu_slope), a.data<P>(),
-                              b.data<P>(), k.data<P>()});
+                              gradient_of<P>(block.conv_bias),
+                              shared_slope ? d_slopes.data<P>() : gradient_of<P>(block.prelu_slope),
+                              a.data<P>(), b.data<P>(), k.data<P>()});
       map_channels(device, "norm.backward_apply", shape.n, shape.voxels(), shape.c,
                    BackwardApply<T, mode.value>{
                        y.data<T>(), data_or_null<T>(skip), d_out.data<T>(), d_y.data<T>(),
@@ -463,6 +500,9 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
                        saved.shift.data<P>(), saved.slope.data<P>(), data_or_null<P>(drop), a.data<P>(),
                        b.data<P>(), k.data<P>(), shape.c});
     });
+    if (shared_slope)
+      map(device, "norm.add_slope", 1,
+          AddTotal<P>{d_slopes.data<P>(), gradient_of<P>(block.prelu_slope), shape.c});
   });
   return d_y;
 }

@@ -35,7 +35,7 @@ struct NormBlock {
   Parameter* batches = nullptr;      ///< num_batches_tracked
   Parameter* conv_bias = nullptr;    ///< its gradient falls out of the sums
   double slope = 0.0;                ///< of the activation below zero: 0 ReLU, 1 identity, 0.01 leaky ReLU
-  Parameter* prelu_slope = nullptr;  ///< (C), replaces `slope` when there
+  Parameter* prelu_slope = nullptr;  ///< (C), or (1) for all channels; replaces `slope` when there
 };
 
 /// One call's settings.

@@ -11,17 +11,23 @@ namespace semivox {
 struct BlockOptions {
   kernels::ConvGeometry geometry;
   kernels::Norm norm = kernels::Norm::batch;
-  double slope = 0.0;  ///< of the activation below zero
-  bool prelu = false;  ///< learn the slope, one per channel, starting at 0.25
+  double slope = 0.0;                 ///< of the activation below zero
+  bool prelu = false;                 ///< learn the slope, one per channel, starting at 0.25
+  Parameter* shared_slope = nullptr;  ///< learn this one slope for all channels
+  bool bias = true;                   ///< of the convolution
+  int axes = 3;                       ///< see `declare_conv`
 };
 
 class Block {
  public:
-  /// Declares `<conv_name>.weight`, `.bias`, for batch and group norm `<norm_name>.weight`, `.bias`, for
-  /// batch norm the running statistics, and with `prelu` `<conv_name>.slope`. Initial values are PyTorch's
-  /// defaults: U(-b, b) with b = 1/sqrt(fan), fan = weight.dims[1] * kernel volume.
+  /// Declares `<conv_name>.weight`, with `bias` `.bias`, for batch and group norm `<norm_name>.weight`,
+  /// `.bias`, for batch norm the running statistics, and with `prelu` `<conv_name>.slope`. Initial values are
+  /// PyTorch's defaults: U(-b, b) with b = 1/sqrt(fan), fan = weight.dims[1] * kernel volume.
   Block(ParameterSet& set, const std::string& conv_name, const std::string& norm_name,
         const BlockOptions& options);
+
+  /// A convolution, declared by the caller, and PReLU with one slope.
+  Block(ConvLayer convolution, Parameter& shared_slope);
 
   /// `dropout` drops whole channels of the result with this probability when the pass trains.
   Variable operator()(const Variable& x, const Pass& pass, double dropout = 0.0, const Variable& skip = {},
@@ -32,8 +38,15 @@ class Block {
   kernels::NormBlock norm_;
 };
 
-/// Declares a bare convolution, `<name>.weight` and `<name>.bias`.
-ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels::ConvGeometry& geometry);
+/// Declares a bare convolution, `<name>.weight` and, with `bias`, `<name>.bias`. `axes` is how many axes the
+/// kernel has in the weight's shape: 3; 2 in networks for 2D images; 0 for PyTorch's Linear, applied to every
+/// voxel. The kernel's extent along the missing ones is 1.
+ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels::ConvGeometry& geometry,
+                       int axes = 3, bool bias = true);
+
+/// Gives all convolutions declared so far Kaiming's first values for ReLU, normal with variance 2 / fan (He
+/// et al., ICCV 2015); biases keep theirs.
+void use_kaiming_normal(ParameterSet& set);
 
 /// Geometries of the V-Net family: same size with zero padding, halved (kernel 2, stride 2), doubled
 /// (transposed).

@@ -1,8 +1,16 @@
 #include "layers/network.hpp"
 
 #include "engine/arithmetic.hpp"
+#include "layers/cvbm.hpp"
+#include "layers/mc_net.hpp"
+#include "layers/resvnet.hpp"
+#include "layers/ss_net.hpp"
+#include "layers/unet2d.hpp"
+#include "layers/unet3d.hpp"
+#include "layers/unet3d_rcps.hpp"
 #include "layers/vnet.hpp"
 #include "layers/vnet_original.hpp"
+#include "layers/vnet_sdf.hpp"
 
 namespace semivox {
 
@@ -13,7 +21,7 @@ void Network::allocate(DType precision, Device device, bool trainable) {
   parameters_.allocate(precision == DType::f64 ? DType::f64 : DType::f32, device, trainable);
 }
 
-Variable Network::forward(const Variable& x, const Pass& pass) {
+Variable Network::input(const Variable& x) const {
   const Shape s = x.shape();
   const auto divisors = divisor();
   if (s.d % divisors[0] != 0 || s.h % divisors[1] != 0 || s.w % divisors[2] != 0) {
@@ -21,37 +29,107 @@ Variable Network::forward(const Variable& x, const Pass& pass) {
                           ", expected multiples of ", divisors[0], "x", divisors[1], "x", divisors[2]));
   }
   SEMIVOX_CHECK(s.c == options_.in_channels, "input ", s.str(), " for ", options_.in_channels, " channels");
-  if (x.value().dtype() == precision_) return run(x, pass);
+  if (x.value().dtype() == precision_) return x;
   // Images reach the network as f32; they need no gradient, so a bf16 copy is a leaf.
   SEMIVOX_CHECK(!x.needs_gradient(), "a differentiable input must have the network's dtype");
-  return run(Variable(cast(x.value(), precision_)), pass);
+  return Variable(cast(x.value(), precision_));
 }
 
-std::unique_ptr<Network> make_network(const NetworkOptions& options) {
+Variable Network::forward(const Variable& x, const Pass& pass) { return run(input(x), pass); }
+
+NetworkOutput Network::forward_all(const Variable& x, const Pass& pass) { return run_all(input(x), pass); }
+
+namespace {
+
+struct NetworkKind {
+  const char* name;
+  const char* norm;  // as published
+  double dropout;    // as published
+  std::unique_ptr<Network> (*make)(const NetworkOptions& options);
+};
+
+template <class N>
+std::unique_ptr<Network> make(const NetworkOptions& options) {
+  return std::make_unique<N>(options);
+}
+
+template <class N, int kDecoders>
+std::unique_ptr<Network> make_decoders(const NetworkOptions& options) {
+  return std::make_unique<N>(options, kDecoders);
+}
+
+constexpr NetworkKind kNetworks[] = {
+    {"vnet", "batchnorm", 0.5, make<VNet>},
+    {"vnet_original", "none", 0, make<VNetOriginal>},
+    {"unet2d", "batchnorm", 0.5, make<UNet2D>},
+    {"unet3d", "instancenorm", 0.3, make<UNet3D>},
+    {"unet3d_ds", "instancenorm", 0.5, make<UNet3DDeepSupervision>},
+    {"unet3d_dycon", "instancenorm", 0.3, make<UNet3DContrast>},
+    {"mc_net", "batchnorm", 0.5, make_decoders<MCNet, 2>},
+    {"mc_net_plus", "batchnorm", 0.5, make_decoders<MCNet, 3>},
+    {"mc_net_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 2>},
+    {"mc_net_plus_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 3>},
+    {"cvbm", "instancenorm", 0.5, make<CVBM>},
+    {"cvbm_2d", "batchnorm", 0.5, make<CVBM2D>},
+    {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
+    {"resvnet", "batchnorm", 0.5, make<ResVNet>},
+    {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},
+    {"unet2d_ss", "batchnorm", 0.5, make<UNet2DContrast>},
+    {"unet3d_rcps", "batchnorm", 0, make<UNet3DRCPS>},
+};
+
+const NetworkKind& find_network(const std::string& name) {
+  std::string known;
+  for (const NetworkKind& kind : kNetworks) {
+    if (name == kind.name) return kind;
+    known += (known.empty() ? "" : ", ") + std::string(kind.name);
+  }
+  throw UsageError(text("network: found '", name, "', expected one of ", known));
+}
+
+}  // namespace
+
+NetworkOptions resolved(NetworkOptions options) {
+  const NetworkKind& kind = find_network(options.name);
+  if (options.norm == "auto") options.norm = kind.norm;
+  if (options.dropout == NetworkOptions::kPublished) options.dropout = kind.dropout;
+  return options;
+}
+
+std::unique_ptr<Network> make_network(const NetworkOptions& given) {
+  const NetworkOptions options = resolved(given);
   if (options.in_channels < 1)
     throw UsageError(text("in_channels: found ", options.in_channels, ", expected >= 1"));
   if (options.classes < 1 || options.classes > 16) {
     throw UsageError(text("classes: found ", options.classes, ", expected 1 to 16"));
   }
   if (options.filters < 1) throw UsageError(text("filters: found ", options.filters, ", expected >= 1"));
-  if (options.dropout < 0 || options.dropout >= 1) {
+  if (!(options.dropout >= 0 && options.dropout < 1)) {
     throw UsageError(text("dropout: found ", options.dropout, ", expected 0 <= dropout < 1"));
   }
-  if (options.name == "vnet") return std::make_unique<VNet>(options);
-  if (options.name == "vnet_original") return std::make_unique<VNetOriginal>(options);
-  std::string known;
-  for (const std::string& name : network_names()) known += (known.empty() ? "" : ", ") + name;
-  throw UsageError(text("network: found '", options.name, "', expected one of ", known));
+  return find_network(options.name).make(options);
 }
 
-std::vector<std::string> network_names() { return {"vnet", "vnet_original"}; }
+std::vector<std::string> network_names() {
+  std::vector<std::string> names;
+  for (const NetworkKind& kind : kNetworks) names.emplace_back(kind.name);
+  return names;
+}
+
+void require_norm(const NetworkOptions& options, const std::string& norm) {
+  if (options.norm != norm) {
+    throw UsageError(text("norm: found '", options.norm, "', expected ", norm, " for ", options.name));
+  }
+  if (options.residual) throw UsageError(text("residual: found true, expected false for ", options.name));
+}
 
 kernels::Norm parse_norm(const std::string& word) {
   if (word == "none") return kernels::Norm::none;
   if (word == "batchnorm") return kernels::Norm::batch;
   if (word == "groupnorm") return kernels::Norm::group;
   if (word == "instancenorm") return kernels::Norm::instance;
-  throw UsageError(text("norm: found '", word, "', expected none, batchnorm, groupnorm or instancenorm"));
+  throw UsageError(
+      text("norm: found '", word, "', expected auto, none, batchnorm, groupnorm or instancenorm"));
 }
 
 }  // namespace semivox

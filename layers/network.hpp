@@ -14,12 +14,14 @@ namespace semivox {
 
 /// What a network is built from; written into every checkpoint.
 struct NetworkOptions {
+  static constexpr double kPublished = -1;
+
   std::string name = "vnet";
   int64_t in_channels = 1;
   int64_t classes = 2;
-  int64_t filters = 16;            ///< width of the first stage
-  std::string norm = "batchnorm";  ///< none, batchnorm, groupnorm or instancenorm
-  double dropout = 0.5;  ///< Dropout3d probability where the network has dropout; 0 builds it without
+  int64_t filters = 16;         ///< width of the first stage
+  std::string norm = "auto";    ///< none, batchnorm, groupnorm or instancenorm; auto: as published
+  double dropout = kPublished;  ///< probability; what is dropped where depends on the network; 0: nothing
   bool residual = false;
 };
 
@@ -27,6 +29,15 @@ struct NetworkOptions {
 struct Pass {
   bool training = false;     ///< batch statistics and dropout; false: running statistics, no dropout
   Random* random = nullptr;  ///< draws the dropout; needed when training with dropout > 0
+};
+
+/// Everything that one pass through a network gives. What a network has beside `logits` stands in its header;
+/// the rest is undefined or empty.
+struct NetworkOutput {
+  Variable logits;                  ///< what `forward` returns and predictions are made from
+  std::vector<Variable> auxiliary;  ///< logits of further decoders or coarser levels, shaped like `logits`
+  Variable distance;                ///< signed distance map in [-1, 1], at full resolution
+  Variable features;                ///< embedding of every voxel of a grid, (N, F, d, h, w)
 };
 
 class Network {
@@ -37,6 +48,9 @@ class Network {
   /// x (N, in_channels, D, H, W) f32 (f64 for an f64 network) -> logits (N, classes, D, H, W), f32 (f64).
   /// Throws UsageError when an axis is not divisible by `divisor`.
   Variable forward(const Variable& x, const Pass& pass);
+
+  /// The same with all further outputs of the network.
+  NetworkOutput forward_all(const Variable& x, const Pass& pass);
 
   /// Sizes must be multiples of this along each axis.
   virtual std::array<int64_t, 3> divisor() const = 0;
@@ -53,19 +67,32 @@ class Network {
 
  protected:
   virtual Variable run(const Variable& x, const Pass& pass) = 0;
+  virtual NetworkOutput run_all(const Variable& x, const Pass& pass) { return {run(x, pass), {}, {}, {}}; }
 
   NetworkOptions options_;
   ParameterSet parameters_;
 
  private:
+  /// Checks the image and brings it to the network's dtype.
+  Variable input(const Variable& x) const;
+
   DType precision_ = DType::f32;
 };
 
-/// Makes the network named in the options, without memory yet. Throws UsageError naming the wrong option.
+/// The options with the network's own norm and dropout where they are "auto" and kPublished. Throws
+/// UsageError for an unknown network.
+NetworkOptions resolved(NetworkOptions options);
+
+/// Makes the network named in the options, without memory yet; its `options()` are resolved. Throws
+/// UsageError naming the wrong option.
 std::unique_ptr<Network> make_network(const NetworkOptions& options);
 
 /// Names that `make_network` knows.
 std::vector<std::string> network_names();
+
+/// For networks that have only this norm and no residual variant: throws UsageError when the options say
+/// otherwise.
+void require_norm(const NetworkOptions& options, const std::string& norm);
 
 /// "none", "batchnorm", "groupnorm" or "instancenorm"; throws UsageError for another word.
 kernels::Norm parse_norm(const std::string& word);

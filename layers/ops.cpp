@@ -16,10 +16,10 @@ const ConvLayer::Folded& ConvLayer::folded(const kernels::NormBlock& block) cons
   const uint64_t now = set->buffer_version();
   if (fold.made_from == now) return fold;
   if (!fold.bias.defined()) {
-    fold.weights.values = Tensor::empty(weight->value.shape(), weight->value.dtype(),
-                                           weight->value.device(), MemoryTag::weights);
-    fold.bias =
-        Tensor::empty(bias->value.shape(), bias->value.dtype(), bias->value.device(), MemoryTag::weights);
+    fold.weights.values = Tensor::empty(weight->value.shape(), weight->value.dtype(), weight->value.device(),
+                                        MemoryTag::weights);
+    fold.bias = Tensor::empty({1, geometry.out_channels, 1, 1, 1}, weight->value.dtype(),
+                              weight->value.device(), MemoryTag::weights);
   }
   const auto& k = geometry.kernel;
   const int64_t run = k[0] * k[1] * k[2] * (geometry.transposed ? 1 : geometry.in_channels);
@@ -58,10 +58,12 @@ Tensor evaluate_block(const Tensor& x, const ConvLayer& layer, const kernels::No
 Variable conv(const Variable& x, const ConvLayer& layer, bool logits) {
   const DType in = x.value().dtype(), out = logits && in == DType::bf16 ? DType::f32 : in;
   Tensor y = Tensor::empty(layer.geometry.output_shape(x.shape()), out, x.value().device());
-  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias->value, y);
+  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias_value(), y);
   return Variable::result(y, {x}, layer.set->trainable(),
                           [x = x.for_backward(), in, &layer](const Tensor& dy) {
-                            if (layer.set->trainable()) kernels::add_channel_sums(dy, layer.bias->gradient);
+                            if (layer.set->trainable() && layer.bias != nullptr) {
+                              kernels::add_channel_sums(dy, layer.bias->gradient);
+                            }
                             conv_backward(layer, x, in, dy);
                           });
 }
@@ -74,7 +76,7 @@ Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels:
   }
   const DType dtype = x.value().dtype();
   Tensor y = Tensor::empty(layer.geometry.output_shape(x.shape()), dtype, x.value().device());
-  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias->value, y);
+  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias_value(), y);
   kernels::NormSaved saved;
   Tensor out = kernels::norm_forward(block, call, y, skip_value, saved);
   if (block.norm == kernels::Norm::batch && call.batch_statistics) layer.set->touch_buffers();
@@ -106,6 +108,21 @@ Variable concat_channels(const Variable& a, const Variable& b) {
         if (right.needs_gradient()) right.add_gradient(kernels::take_channels(gradient, ca, cb));
       },
       [=] { return kernels::concat_channels(left.value(), right.value()); });
+}
+
+Variable take_channels(const Variable& x, int64_t first, int64_t count) {
+  const Variable input = x.for_backward();
+  return Variable::result(
+      kernels::take_channels(x.value(), first, count), {x}, false, [=](const Tensor& gradient) {
+        Tensor whole = gradient;
+        const auto zeros = [&](int64_t channels) {
+          return Tensor::zeros(input.shape().with_channels(channels), gradient.dtype(), gradient.device());
+        };
+        const int64_t behind = input.shape().c - first - count;
+        if (first > 0) whole = kernels::concat_channels(zeros(first), whole);
+        if (behind > 0) whole = kernels::concat_channels(whole, zeros(behind));
+        input.add_gradient(whole);
+      });
 }
 
 Variable repeat_channel(const Variable& x, int64_t channels) {

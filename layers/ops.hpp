@@ -12,7 +12,7 @@ namespace semivox {
 struct ConvLayer {
   kernels::ConvGeometry geometry;
   Parameter* weight = nullptr;
-  Parameter* bias = nullptr;
+  Parameter* bias = nullptr;  ///< null for a convolution without
   ParameterSet* set = nullptr;
   mutable kernels::ConvWeights bound;
 
@@ -26,6 +26,7 @@ struct ConvLayer {
 
   /// The weights as kernels want them, with the packed copies of earlier calls.
   const kernels::ConvWeights& weights() const;
+  Tensor bias_value() const { return bias != nullptr ? bias->value : Tensor(); }
 
   /// The same with the fixed normalisation of `block` in them; made anew when parameters or buffers changed.
   const Folded& folded(const kernels::NormBlock& block) const;
@@ -43,6 +44,9 @@ Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels:
 
 /// [a, b] along the channels. Keeps nothing.
 Variable concat_channels(const Variable& a, const Variable& b);
+
+/// Channels first ... first+count-1 of x. Keeps nothing.
+Variable take_channels(const Variable& x, int64_t first, int64_t count);
 
 /// The one channel of x, `channels` times. Keeps nothing.
 Variable repeat_channel(const Variable& x, int64_t channels);

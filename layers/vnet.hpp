@@ -5,10 +5,7 @@
 // 16 filters and batch norm; 40.11 GMAC for a 112x112x80 patch.
 #pragma once
 
-#include <deque>
-
-#include "layers/block.hpp"
-#include "layers/network.hpp"
+#include "layers/vnet_parts.hpp"
 
 namespace semivox {
 
@@ -21,20 +18,8 @@ class VNet : public Network {
   Variable run(const Variable& x, const Pass& pass) override;
 
  private:
-  /// `count` convolutions of one resolution; with `residual` the stage's input is added before its last
-  /// activation.
-  struct Stage {
-    std::deque<Block> blocks;
-    bool residual = false;
-    int64_t width = 0;
-  };
-  Stage make_stage(const std::string& name, int64_t count, int64_t in_channels, int64_t out_channels);
-  Block make_resample(const std::string& name, const kernels::ConvGeometry& geometry);
-  static Variable run_stage(const Stage& stage, const Variable& x, const Pass& pass, double dropout = 0.0);
-
-  kernels::Norm norm_;
-  std::deque<Stage> down_stages_, up_stages_;  // block_one ... block_five; block_six ... block_nine
-  std::deque<Block> downs_, ups_;
+  VNetEncoder encoder_;
+  VNetDecoder decoder_;
   ConvLayer out_conv_;
 };
 

@@ -10,6 +10,9 @@
 #include "engine/optimizer.hpp"
 #include "kernels/mixing.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/pointwise.hpp"
+#include "kernels/pool.hpp"
+#include "kernels/resize.hpp"
 #include "kernels/uncertainty.hpp"
 #include "layers/network.hpp"
 #include "methods/bcp.hpp"
@@ -158,6 +161,35 @@ TEST_CASE("mixing, softmax maps and noise: CUDA equals the CPU") {
   CHECK(deviation(kernels::hard_labels(a.to(kGpu), false), kernels::hard_labels(a, false)) == 0);
   CHECK(deviation(kernels::noisy_copies(a.to(kGpu), 2, 0.1, 0.2, {5, 6, 7}),
                   kernels::noisy_copies(a, 2, 0.1, 0.2, {5, 6, 7})) < 1e-5);
+}
+
+TEST_CASE("pooling, resizing, tanh and dropout of elements: CUDA equals the CPU") {
+  if (!have_gpu()) return;
+  using kernels::Grid;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const double tolerance = dtype == DType::bf16 ? 2e-2 : 1e-5;
+    const Tensor x = noise({2, 5, 4, 6, 8}, 1, dtype);
+    const auto check = [&](const char* name, const auto& op) {
+      CAPTURE(name);
+      CHECK(deviation(op(x.to(kGpu)), op(x)) < tolerance);
+    };
+    for (const kernels::Interpolation interpolation :
+         {kernels::Interpolation::nearest, kernels::Interpolation::linear,
+          kernels::Interpolation::linear_aligned}) {
+      check("resize", [&](const Tensor& t) { return kernels::resize(t, {8, 12, 16}, interpolation); });
+      check("resize backward", [&](const Tensor& t) {
+        return kernels::resize_backward(t, {2, 3, 4}, interpolation);
+      });
+    }
+    for (const Grid grid : {Grid::volume, Grid::slice}) {
+      check("max-pool", [&](const Tensor& t) { return kernels::max_pool(t, grid); });
+      check("max-pool backward",
+            [&](const Tensor& t) { return kernels::max_pool_backward(t, kernels::max_pool(t, grid), grid); });
+    }
+    check("global average", [](const Tensor& t) { return kernels::global_average(t); });
+    check("tanh", [](const Tensor& t) { return kernels::tanh_forward(t); });
+    check("dropout", [](const Tensor& t) { return kernels::dropout_elements(t, 0.3, {1, 2, 3}); });
+  }
 }
 
 TEST_CASE("V-Net, three training steps with EMA: CUDA equals the CPU") {

@@ -7,69 +7,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "engine/arithmetic.hpp"
 #include "engine/memory.hpp"
 #include "layers/block.hpp"
-#include "tests/gradients.hpp"
+#include "tests/op_check.hpp"
 
 using namespace semivox;
+using namespace semivox::testing;
 using kernels::ConvGeometry;
 using kernels::Norm;
 using kernels::Skip;
 
 namespace {
 
-Tensor random_tensor(Shape shape, uint32_t seed) {
-  Tensor t = Tensor::empty(shape, DType::f64, {});
-  std::mt19937 generator(seed);
-  std::normal_distribution<double> normal;
-  for (int64_t i = 0; i < t.elements(); ++i) t.data<double>()[i] = normal(generator);
-  return t;
-}
-
-/// sum(weights * x) with fixed random weights.
-Variable scalar_of(const Variable& x) {
-  const Tensor weights = random_tensor(x.shape(), 99);
-  Tensor sum = Tensor::zeros({}, DType::f64, {});
-  for (int64_t i = 0; i < weights.elements(); ++i)
-    sum.data<double>()[0] += weights.data<double>()[i] * x.value().data<double>()[i];
-  return Variable::result(sum, {x}, false, [x, weights](const Tensor& upstream) {
-    const Tensor zero = Tensor::zeros(weights.shape(), DType::f64, {});
-    x.add_gradient(add_scaled(zero, weights, upstream.data<double>()[0]));
-  });
-}
-
-/// Runs `graph` on leaves of `inputs`, then checks the gradient of every input and of every parameter of
-/// `set`.
-void check_op(const std::vector<Tensor>& inputs, ParameterSet* set,
-              const std::function<Variable(const std::vector<Variable>&)>& graph) {
-  const testing::OneThread one_thread;
-  std::vector<Variable> leaves;
-  for (const Tensor& input : inputs) leaves.emplace_back(input, true);
-  if (set != nullptr) set->zero_gradients();
-  scalar_of(graph(leaves)).backward();
-  const auto loss = [&] {
-    if (set != nullptr) set->touch();
-    const NoGrad no_grad;
-    return scalar_of(graph(leaves)).value().data<double>()[0];
-  };
-  for (size_t i = 0; i < inputs.size(); ++i)
-    testing::check_gradient(text("input ", i), inputs[i], leaves[i].gradient(), loss);
-  if (set == nullptr) return;
-  for (Parameter& p : set->parameters()) testing::check_gradient(p.name, p.value, p.gradient, loss);
-}
-
 int64_t activation_bytes() { return memory_statistics({}).live[static_cast<size_t>(MemoryTag::activations)]; }
-
-void randomize(ParameterSet& set) {
-  set.allocate(DType::f64, {}, true);
-  uint32_t seed = 20;
-  for (Parameter& p : set.parameters()) p.value.copy_from(random_tensor({1, p.count, 1, 1, 1}, ++seed));
-  for (Parameter& p : set.buffers()) fill(p.value, p.initializer.value);
-  set.touch();
-}
 
 const ConvGeometry kGeometries[] = {same_conv(2, 3, 3), same_conv(3, 2, 1),
                                     same_conv(2, 2, 5), down_conv(2, 3),
@@ -123,6 +75,20 @@ TEST_CASE("blocks: every norm with skips, PReLU and dropout, input to parameters
   }
 }
 
+TEST_CASE("PReLU with one slope for all channels") {
+  ParameterSet set;
+  Parameter& first = set.declare("first", {1}, Initializer::constant(0.25));
+  Parameter& second = set.declare("second", {1}, Initializer::constant(0.25));
+  const Block normed(set, "a", "n",
+                     {.geometry = same_conv(2, 3, 3), .norm = Norm::batch, .shared_slope = &first});
+  const Block bare(declare_conv(set, "b", same_conv(3, 2, 1)), second);
+  randomize(set);
+  check_op({random_tensor({2, 2, 2, 3, 1}, 1), random_tensor({2, 3, 2, 3, 1}, 2)}, &set,
+           [&](const std::vector<Variable>& x) {
+             return bare(normed(x[0], {true, nullptr}, 0, x[1], Skip::before), {true, nullptr});
+           });
+}
+
 TEST_CASE("group norm with PyTorch's 16 groups, one and two channels each") {
   for (const int64_t channels : {16, 32}) {
     ParameterSet set;
@@ -132,6 +98,31 @@ TEST_CASE("group norm with PyTorch's 16 groups, one and two channels each") {
       return block(x[0], {true, nullptr});
     });
   }
+}
+
+TEST_CASE("convolutions and blocks without bias, leaky, with weights of fewer axes") {
+  using Dims = std::vector<int64_t>;
+  ParameterSet set;
+  const Block block(set, "a", "n",
+                    {.geometry = {2, 3, {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, false},
+                     .norm = Norm::batch,
+                     .slope = 0.2,
+                     .bias = false,
+                     .axes = 2});
+  const ConvLayer linear = declare_conv(set, "b", same_conv(3, 2, 1), 0, false);
+  const ConvLayer up = declare_conv(set, "c", {2, 4, {1, 2, 2}, {1, 2, 2}, {0, 0, 0}, true}, 2);
+  std::vector<std::string> names;
+  for (const Parameter& p : set.parameters()) names.push_back(p.name);
+  CHECK(names ==
+        std::vector<std::string>{"a.weight", "n.weight", "n.bias", "b.weight", "c.weight", "c.bias"});
+  CHECK(set.parameters()[0].dims == Dims{3, 2, 3, 3});
+  CHECK(set.parameters()[3].dims == Dims{2, 3});
+  CHECK(set.parameters()[4].dims == Dims{2, 4, 2, 2});
+  randomize(set);
+  check_op({random_tensor({2, 2, 2, 3, 4}, 1)}, &set, [&](const std::vector<Variable>& x) {
+    return conv(conv(block(x[0], {true, nullptr}), linear), up);
+  });
+  CHECK_THROWS_AS(declare_conv(set, "d", same_conv(3, 2, 3), 2), InternalError);
 }
 
 TEST_CASE("one value as input and as skip of a block") {
@@ -168,6 +159,16 @@ TEST_CASE("concat_channels joins, and gives each part its gradient") {
   check_op({a, b}, nullptr, [](const std::vector<Variable>& x) { return concat_channels(x[0], x[1]); });
   check_op({a}, nullptr, [](const std::vector<Variable>& x) { return concat_channels(x[0], x[0]); });
   CHECK_THROWS_AS(concat_channels(Variable(a), Variable(random_tensor({2, 2, 1, 3, 2}, 2))), InternalError);
+}
+
+TEST_CASE("take_channels takes a range, the others get no gradient") {
+  const Tensor x = random_tensor({2, 4, 1, 2, 3}, 1);
+  const Tensor middle = take_channels(Variable(x), 1, 2).value();
+  for (int64_t i = 0; i < middle.elements(); ++i)
+    CHECK_UNARY(middle.data<double>()[i] == x.data<double>()[i / 2 * 4 + 1 + i % 2]);
+  for (const int64_t first : {0, 1, 3})
+    check_op({x}, nullptr, [&](const std::vector<Variable>& v) { return take_channels(v[0], first, 1); });
+  check_op({x}, nullptr, [](const std::vector<Variable>& v) { return take_channels(v[0], 0, 4); });
 }
 
 TEST_CASE("repeat_channel repeats, its gradient sums") {

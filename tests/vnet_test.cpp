@@ -522,7 +522,7 @@ TEST_CASE("sizes and options that do not fit are usage errors that name them") {
   refuses({.filters = 0}, "filters: found 0");
   refuses({.filters = 8, .norm = "groupnorm"}, "filters: found 8, expected a multiple of 16 for groupnorm");
   refuses({.norm = "layernorm"},
-          "norm: found 'layernorm', expected none, batchnorm, groupnorm or instancenorm");
+          "norm: found 'layernorm', expected auto, none, batchnorm, groupnorm or instancenorm");
   refuses({.dropout = 1}, "dropout: found 1");
   refuses({.dropout = -0.1}, "dropout: found -0.1");
   refuses({.in_channels = 3, .residual = true}, "in_channels: found 3, expected 1 or 16 with residual");
