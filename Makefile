@@ -5,6 +5,7 @@
 PRESET ?= default
 CMAKE_FLAGS ?=
 JOBS ?= $(shell nproc)
+DEVICE ?= auto
 BUILD = $(if $(filter default,$(PRESET)),build,build-$(PRESET))
 SOURCES = $(wildcard $(foreach folder,engine kernels layers methods io apps tests tests/emulator bench,$(folder)/*.hpp $(folder)/*.cpp $(folder)/*.cu)) \
           $(wildcard tests/emulator/include/*.h tests/emulator/include/*/*.h)
@@ -31,10 +32,8 @@ asan:  ## the tests again under the address and undefined-behaviour sanitizers (
 demo: build  ## train, predict, evaluate on synthetic scans, at most 10 minutes (DEMO=short: a quick check)
 	@scripts/demo.sh
 
-bench: build  ## time kernels, layers and a training step
-	@$(BUILD)/semivox bench kernels
-	@$(BUILD)/semivox bench layers
-	@$(BUILD)/semivox bench step --network vnet --filters 16 --patch 112x112x80 --batch 2 --iterations 5
+bench: build  ## all benchmarks and, where Python has PyTorch, the comparison with it (DEVICE=cpu or cuda); bench/results
+	@SEMIVOX=$(BUILD)/semivox bench/run.sh $(DEVICE)
 
 gpu-check: packages  ## on a machine with a GPU: parity, compute-sanitizer, training on both devices, benchmarks
 	@scripts/gpu_check.sh

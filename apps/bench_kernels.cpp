@@ -38,14 +38,17 @@ class Bench {
     std::printf("%-34s %10s %10s %10s %8s\n", "kernel", "MB", "ms", "GB/s", "of copy");
   }
 
+  /// A row that passes the filter; the first one, the copy, always does.
+  ///
   /// `bytes`: what the op has to read and write at least, with every operand counted as often as the op's
   /// description says that it is read.
   template <class F>
-  void row(const char* name, int64_t bytes, const F& work) {
+  void row(const std::string& name, int64_t bytes, const F& work) {
+    if (!rows_.empty() && name.find(options_.filter) == std::string::npos) return;
     const double seconds = median_seconds(options_.device, options_.iterations, work);
     const double rate = static_cast<double>(bytes) / seconds * 1e-9;
     if (rows_.empty()) copy_rate_ = rate;
-    std::printf("%-34s %10.2f %10.3f %10.1f %7.1f%%\n", name, static_cast<double>(bytes) * 1e-6,
+    std::printf("%-34s %10.2f %10.3f %10.1f %7.1f%%\n", name.c_str(), static_cast<double>(bytes) * 1e-6,
                 seconds * 1e3, rate, 100 * rate / copy_rate_);
     std::fflush(stdout);
     rows_.push_back({{"kernel", name},
@@ -55,7 +58,13 @@ class Bench {
                      {"share_of_copy", rate / copy_rate_}});
   }
 
-  Json rows() const { return rows_; }
+  /// The rows; the first is the copy.
+  Json rows() const {
+    if (rows_.size() == 1) {
+      throw UsageError(text("--filter: found '", options_.filter, "', expected a part of a kernel's name"));
+    }
+    return rows_;
+  }
 
  private:
   const BenchOptions& options_;
@@ -178,7 +187,7 @@ void bench_voxels(Bench& bench, const BenchOptions& options) {
 
 }  // namespace
 
-Json bench_kernels(const BenchOptions& options) {
+BenchReport bench_kernels(const BenchOptions& options) {
   Bench bench(options);
   const Tensor from = random_tensor(options.shape(options.network.filters), DType::f32, options.device, 1);
   Tensor to = Tensor::empty(from.shape(), DType::f32, options.device);
@@ -186,7 +195,9 @@ Json bench_kernels(const BenchOptions& options) {
   bench_norm(bench, options);
   bench_weights(bench, options);
   bench_voxels(bench, options);
-  return {{"kernels", bench.rows()}};
+  BenchReport report;
+  report.rows = bench.rows();
+  return report;
 }
 
 }  // namespace semivox

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -54,6 +55,17 @@ struct Seconds {
   double forward = 0, backward_data = 0, backward_weights = 0;
 };
 
+Shape input_shape(const Layer& layer, const BenchOptions& options) {
+  Shape x = options.shape(layer.geometry.in_channels);
+  for (int64_t* size : {&x.d, &x.h, &x.w}) *size >>= layer.level;
+  return x;
+}
+
+double operations(const Layer& layer, const BenchOptions& options) {
+  const Shape x = input_shape(layer, options);
+  return operations(layer.geometry, x, layer.geometry.output_shape(x));
+}
+
 Seconds time_layer(const Layer& layer, const Shape& x_shape, const BenchOptions& options) {
   const Device device = options.device;
   const kernels::ConvGeometry& g = layer.geometry;
@@ -78,55 +90,89 @@ Seconds time_layer(const Layer& layer, const Shape& x_shape, const BenchOptions&
   return seconds;
 }
 
+/// Operations per second of a wide convolution at the fastest of its passes: the ceiling. Its matrix
+/// products, (voxels, 27 * channels) by (27 * channels, channels), are the largest that the library gets to
+/// see.
+double wide_convolution_rate(const BenchOptions& options) {
+  const int64_t side = options.device.is_cuda() ? 32 : 16, channels = 16 * side;
+  const Layer wide{same_conv(channels, channels, 3), 0, 1};
+  const Shape x{1, channels, side, side, side};
+  const Seconds seconds = time_layer(wide, x, options);
+  const double work = operations(wide.geometry, x, x);
+  const double rate = work / std::min({seconds.forward, seconds.backward_data, seconds.backward_weights});
+  std::printf("ceiling: %s at %s, the fastest pass: %.1f GFLOP/s\n", layer_name(wide.geometry).c_str(),
+              extent_text({side, side, side}).c_str(), rate * 1e-9);
+  return rate;
+}
+
 }  // namespace
 
-Json bench_layers(const BenchOptions& options) {
+Operations vnet_operations(const BenchOptions& options) {
+  Operations sum;
+  for (const Layer& layer : vnet_layers(options.network)) {
+    const double forward = static_cast<double>(layer.count) * operations(layer, options);
+    sum.forward += forward;
+    sum.backward += forward * (layer.first ? 1 : 2);
+  }
+  return sum;
+}
+
+BenchReport bench_layers(const BenchOptions& options) {
   for (const int64_t size : options.patch) {
     if (size % 16 != 0) {
       throw UsageError(
           text("--patch: found ", extent_text(options.patch), ", expected multiples of 16x16x16"));
     }
   }
-  std::printf("%-20s %-12s %5s | %9s %9s | %9s %9s | %9s %9s\n", "layer", "input", "count", "fwd ms",
-              "GFLOP/s", "bwd-d ms", "GFLOP/s", "bwd-w ms", "GFLOP/s");
-  Json rows = Json::array();
+  const double ceiling = wide_convolution_rate(options);
+  std::printf("%-20s %-12s %5s | %9s %9s %6s | %9s %9s %6s | %9s %9s %6s\n", "layer", "input", "count",
+              "fwd ms", "GFLOP/s", "share", "bwd-d ms", "GFLOP/s", "share", "bwd-w ms", "GFLOP/s", "share");
+  BenchReport report;
   Seconds total;
   double total_operations = 0;  // of the three passes
   for (const Layer& layer : vnet_layers(options.network)) {
-    Shape x = options.shape(layer.geometry.in_channels);
-    for (int64_t* size : {&x.d, &x.h, &x.w}) *size >>= layer.level;
-    const double work = operations(layer.geometry, x, layer.geometry.output_shape(x));
+    const std::string name = layer_name(layer.geometry);
+    if (name.find(options.filter) == std::string::npos) continue;
+    const Shape x = input_shape(layer, options);
+    const double work = operations(layer, options);
     const Seconds seconds = time_layer(layer, x, options);
-    const auto rate = [&](double s) { return s > 0 ? work / s * 1e-9 : 0.0; };
-    const std::string name = layer_name(layer.geometry), size = extent_text({x.d, x.h, x.w});
-    std::printf("%-20s %-12s %5lld | %9.3f %9.1f | %9.3f %9.1f | %9.3f %9.1f\n", name.c_str(), size.c_str(),
-                static_cast<long long>(layer.count), seconds.forward * 1e3, rate(seconds.forward),
-                seconds.backward_data * 1e3, rate(seconds.backward_data), seconds.backward_weights * 1e3,
-                rate(seconds.backward_weights));
+    const std::string size = extent_text({x.d, x.h, x.w});
+    std::printf("%-20s %-12s %5lld", name.c_str(), size.c_str(), static_cast<long long>(layer.count));
+    Json row{{"layer", name}, {"input", size}, {"count", layer.count}, {"gflop", work * 1e-9}};
+    const auto add = [&](const std::string& pass, double s) {
+      const bool done = s > 0;  // no gradient of the image
+      std::printf(" | %9.3f %9.1f %5.1f%%", s * 1e3, done ? work / s * 1e-9 : 0,
+                  done ? 100 * work / s / ceiling : 0);
+      row[pass + "_ms"] = done ? Json(s * 1e3) : Json();
+      row[pass + "_share"] = done ? Json(work / s / ceiling) : Json();
+    };
+    add("forward", seconds.forward);
+    add("backward_data", seconds.backward_data);
+    add("backward_weights", seconds.backward_weights);
+    std::printf("\n");
     std::fflush(stdout);
-    rows.push_back({{"layer", name},
-                    {"input", size},
-                    {"count", layer.count},
-                    {"gflop", work * 1e-9},
-                    {"forward_ms", seconds.forward * 1e3},
-                    {"backward_data_ms", layer.first ? Json() : Json(seconds.backward_data * 1e3)},
-                    {"backward_weights_ms", seconds.backward_weights * 1e3}});
+    report.rows.push_back(row);
     const auto count = static_cast<double>(layer.count);
     total.forward += count * seconds.forward;
     total.backward_data += count * seconds.backward_data;
     total.backward_weights += count * seconds.backward_weights;
     total_operations += count * work * (layer.first ? 2 : 3);
   }
+  if (report.rows.empty()) {
+    throw UsageError(text("--filter: found '", options.filter, "', expected a part of a layer's name"));
+  }
   const double sum = total.forward + total.backward_data + total.backward_weights;
-  std::printf("sum over the network: %.1f + %.1f + %.1f = %.1f ms, %.1f GFLOP/s\n", total.forward * 1e3,
-              total.backward_data * 1e3, total.backward_weights * 1e3, sum * 1e3,
-              total_operations / sum * 1e-9);
-  return {{"layers", rows},
-          {"network",
-           {{"forward_ms", total.forward * 1e3},
-            {"backward_data_ms", total.backward_data * 1e3},
-            {"backward_weights_ms", total.backward_weights * 1e3},
-            {"gflop_per_second", total_operations / sum * 1e-9}}}};
+  const double rate = total_operations / sum;
+  std::printf("sum of count * time: %.1f + %.1f + %.1f = %.1f ms, %.1f GFLOP/s, %.1f%% of the ceiling\n",
+              total.forward * 1e3, total.backward_data * 1e3, total.backward_weights * 1e3, sum * 1e3,
+              rate * 1e-9, 100 * rate / ceiling);
+  report.details["ceiling_gflop_per_second"] = ceiling * 1e-9;
+  report.details["sum"] = {{"forward_ms", total.forward * 1e3},
+                           {"backward_data_ms", total.backward_data * 1e3},
+                           {"backward_weights_ms", total.backward_weights * 1e3},
+                           {"gflop_per_second", rate * 1e-9},
+                           {"share", rate / ceiling}};
+  return report;
 }
 
 }  // namespace semivox

@@ -1,8 +1,11 @@
+// The training step: its parts, its evaluation forward, whole iterations of a method, and how a step grows
+// with the patch.
 #include <cstdio>
 #include <iostream>
 #include <memory>
 
 #include "apps/bench.hpp"
+#include "apps/extent.hpp"
 #include "engine/memory.hpp"
 #include "engine/optimizer.hpp"
 #include "engine/random.hpp"
@@ -14,55 +17,33 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Seconds of the named parts of every timed iteration.
-struct Timings {
-  std::vector<std::string> names;
-  std::vector<std::vector<double>> seconds;  // by part
-
-  Json report() const {
-    Json medians = Json::object();
-    for (size_t i = 0; i < names.size(); ++i) {
-      medians[names[i]] = median(seconds[i]);
-      std::printf("%-10s %10.4f s\n", names[i].c_str(), median(seconds[i]));
-    }
-    return medians;
-  }
+/// Median seconds of the named parts of an iteration, and the memory that it took.
+struct Measured {
+  std::vector<std::string> parts;
+  std::vector<double> seconds;  // by part
+  MemoryStatistics memory;
 };
-
-Json report_memory(Device device) {
-  const MemoryStatistics memory = memory_statistics(device);
-  Json peak = Json::object();
-  for (int tag = 0; tag < kMemoryTags; ++tag) {
-    const char* name = name_of(static_cast<MemoryTag>(tag));
-    peak[name] = memory.peak[tag];
-    std::printf("peak %-12s %12s\n", name, format_bytes(memory.peak[tag]).c_str());
-  }
-  peak["total"] = memory.peak_total;
-  std::printf("peak %-12s %12s\n", "total", format_bytes(memory.peak_total).c_str());
-  return peak;
-}
 
 /// Runs `iteration(i)` once untimed, then timed, then once for the table.
 template <class F>
-Json measure(const BenchOptions& options, std::vector<std::string> parts, const F& iteration) {
-  Timings timings{std::move(parts), {}};
-  timings.seconds.resize(timings.names.size());
+Measured measure(const BenchOptions& options, std::vector<std::string> parts, const F& iteration) {
+  Measured measured{std::move(parts), {}, {}};
+  std::vector<std::vector<double>> seconds(measured.parts.size());
   iteration(0);
   reset_peak_memory(options.device);
   for (int64_t i = 1; i <= options.iterations; ++i) {
-    const std::vector<double> seconds = iteration(i);
-    for (size_t part = 0; part < seconds.size(); ++part) timings.seconds[part].push_back(seconds[part]);
+    const std::vector<double> times = iteration(i);
+    for (size_t part = 0; part < times.size(); ++part) seconds[part].push_back(times[part]);
   }
-  Json report;
-  report["median_seconds"] = timings.report();
-  report["peak_bytes"] = report_memory(options.device);
+  for (const auto& times : seconds) measured.seconds.push_back(median(times));
+  measured.memory = memory_statistics(options.device);
   if (options.profile) {
     enable_profile(true);
     iteration(options.iterations + 1);
     std::cout << profile_table();
     enable_profile(false);
   }
-  return report;
+  return measured;
 }
 
 /// Seconds since `start`, with the device's work done; moves `start`.
@@ -73,7 +54,7 @@ double lap(Device device, double& start) {
   return seconds;
 }
 
-Json supervised_step(const BenchOptions& options) {
+Measured supervised_step(const BenchOptions& options) {
   const Device device = options.device;
   const auto network = make_network(options.network);
   network->allocate(options.precision, device, true);
@@ -98,7 +79,22 @@ Json supervised_step(const BenchOptions& options) {
   });
 }
 
-Json method_step(const BenchOptions& options) {
+Measured evaluation_forward(const BenchOptions& options) {
+  const Device device = options.device;
+  const NoGrad no_grad;
+  const auto network = make_network(options.network);
+  network->allocate(options.precision, device, false);
+  network->parameters().initialize(1);
+  const Variable image(random_tensor(options.shape(options.network.in_channels), DType::f32, device, 1));
+  return measure(options, {"forward"}, [&](int64_t) {
+    synchronize(device);
+    double start = now_seconds();
+    const Variable logits = network->forward(image, Pass{});
+    return std::vector<double>{lap(device, start)};
+  });
+}
+
+Measured method_iteration(const BenchOptions& options, Json& details) {
   const Device device = options.device;
   OptionReader reader;
   const std::unique_ptr<Method> method = find_method(options.method).make(reader);
@@ -116,27 +112,90 @@ Json method_step(const BenchOptions& options) {
   sized.batch = phase.labeled + phase.unlabeled;
   const Batch batch{random_tensor(sized.shape(options.network.in_channels), DType::f32, device, 1),
                     ellipsoid_labels(sized.shape(1), device), phase.labeled};
-  std::printf("method %s, phase %s: %lld labelled + %lld unlabelled samples\n", options.method.c_str(),
-              phase.name.c_str(), static_cast<long long>(phase.labeled),
-              static_cast<long long>(phase.unlabeled));
-  Json report = measure(options, {"iteration"}, [&](int64_t i) {
+  std::printf("phase %s: %lld labelled + %lld unlabelled samples\n", phase.name.c_str(),
+              static_cast<long long>(phase.labeled), static_cast<long long>(phase.unlabeled));
+  details["phase"] = phase.name;
+  details["labeled"] = phase.labeled;
+  details["unlabeled"] = phase.unlabeled;
+  return measure(options, {"iteration"}, [&](int64_t i) {
     Random random(1, static_cast<uint64_t>(i));
     synchronize(device);
     double start = now_seconds();
     method->step(batch, {last, i, 0.01, &random});
     return std::vector<double>{lap(device, start)};
   });
-  report["method"] = options.method;
-  report["phase"] = phase.name;
-  report["labeled"] = phase.labeled;
-  report["unlabeled"] = phase.unlabeled;
-  return report;
+}
+
+/// GFLOP of the convolutions in a part of a V-Net's step; 0 for parts without.
+double gflop_of(const std::string& part, const BenchOptions& options) {
+  if (options.network.name != "vnet") return 0;
+  const Operations count = vnet_operations(options);
+  if (part == "forward") return count.forward * 1e-9;
+  if (part == "backward") return count.backward * 1e-9;
+  return part == "step" ? (count.forward + count.backward) * 1e-9 : 0;
 }
 
 }  // namespace
 
-Json bench_step(const BenchOptions& options) {
-  return options.method.empty() ? supervised_step(options) : method_step(options);
+BenchReport bench_step(const BenchOptions& options) {
+  if (options.evaluation && !options.method.empty()) {
+    throw UsageError("--mode: found eval, expected train with --method");
+  }
+  BenchReport report;
+  const Measured measured = options.evaluation       ? evaluation_forward(options)
+                            : options.method.empty() ? supervised_step(options)
+                                                     : method_iteration(options, report.details);
+  std::printf("%-12s %12s %12s %12s\n", "part", "s", "conv GFLOP", "GFLOP/s");
+  for (size_t i = 0; i < measured.parts.size(); ++i) {
+    const double seconds = measured.seconds[i], gflop = gflop_of(measured.parts[i], options);
+    std::printf("%-12s %12.4f", measured.parts[i].c_str(), seconds);
+    if (gflop > 0) std::printf(" %12.2f %12.1f", gflop, gflop / seconds);
+    std::printf("\n");
+    report.rows.push_back({{"part", measured.parts[i]},
+                           {"seconds", seconds},
+                           {"gflop", gflop > 0 ? Json(gflop) : Json()},
+                           {"gflop_per_second", gflop > 0 ? Json(gflop / seconds) : Json()}});
+  }
+  Json& peak = report.details["peak_bytes"];
+  const auto line = [&](const char* name, int64_t bytes) {
+    peak[name] = bytes;
+    std::printf("peak %-12s %12s\n", name, format_bytes(bytes).c_str());
+  };
+  for (int tag = 0; tag < kMemoryTags; ++tag) {
+    line(name_of(static_cast<MemoryTag>(tag)), measured.memory.peak[tag]);
+  }
+  line("total", measured.memory.peak_total);
+  return report;
+}
+
+BenchReport bench_scaling(const BenchOptions& options) {
+  BenchReport report;
+  std::printf("%-14s %12s %10s %12s %12s %14s\n", "patch", "voxels", "step s", "ns/voxel", "peak",
+              "bytes/voxel*");
+  for (const BenchOptions::Extent& patch : options.patches) {
+    BenchOptions sized = options;
+    sized.patch = patch;
+    release_cached_memory(options.device);
+    const Measured measured = supervised_step(sized);
+    const MemoryStatistics& memory = measured.memory;
+    const int64_t count = sized.shape(1).rows();
+    const auto voxels = static_cast<double>(count);
+    const double seconds = measured.seconds.back();
+    const int64_t fixed = memory.peak[static_cast<int>(MemoryTag::weights)] +
+                          memory.peak[static_cast<int>(MemoryTag::optimizer)];
+    const double bytes_per_voxel = static_cast<double>(memory.peak_total - fixed) / voxels;
+    std::printf("%-14s %12.0f %10.4f %12.1f %12s %14.1f\n", extent_text(patch).c_str(), voxels, seconds,
+                seconds / voxels * 1e9, format_bytes(memory.peak_total).c_str(), bytes_per_voxel);
+    std::fflush(stdout);
+    report.rows.push_back({{"patch", extent_text(patch)},
+                           {"voxels", count},
+                           {"seconds", seconds},
+                           {"ns_per_voxel", seconds / voxels * 1e9},
+                           {"peak_bytes", memory.peak_total},
+                           {"bytes_per_voxel", bytes_per_voxel}});
+  }
+  std::printf("* without weights, gradients and the optimizer's state, which do not grow\n");
+  return report;
 }
 
 }  // namespace semivox

@@ -57,8 +57,14 @@ class ParameterSet {
   void initialize(uint64_t seed);
 
   /// To be called after every change of the values.
-  void touch() { ++*version_; }
+  void touch() {
+    ++*version_;
+    touch_buffers();
+  }
+  /// To be called after every change of the buffers alone.
+  void touch_buffers() { ++buffer_version_; }
   std::shared_ptr<const uint64_t> version() const { return version_; }
+  uint64_t buffer_version() const { return buffer_version_; }
 
   void zero_gradients();
 
@@ -85,6 +91,7 @@ class ParameterSet {
   std::deque<Parameter> parameters_, buffers_;
   Tensor values_, gradients_, buffer_values_;
   std::shared_ptr<uint64_t> version_;
+  uint64_t buffer_version_ = 1;  // grows with every change of values or buffers
 };
 
 /// How the decay of an exponential moving average depends on the iteration t (counted from 0).

@@ -19,13 +19,14 @@ NoGrad::~NoGrad() { --no_grad_depth; }
 bool gradients_enabled() { return no_grad_depth == 0; }
 
 Variable::Variable(Tensor value, bool needs_gradient) : node_(std::make_shared<Node>()) {
-  node_->value = std::move(value);
+  node_->shape = value.shape();
+  value_ = std::move(value);
   node_->needs_gradient = needs_gradient;
   node_->order = ++tape_position;
 }
 
 Variable Variable::result(Tensor value, const std::vector<Variable>& inputs, bool trains_parameters,
-                          Backward backward) {
+                          Backward backward, std::function<Tensor()> recompute) {
   Variable out(std::move(value));
   if (!gradients_enabled()) return out;
   bool needed = trains_parameters;
@@ -33,10 +34,17 @@ Variable Variable::result(Tensor value, const std::vector<Variable>& inputs, boo
   if (!needed) return out;
   out.node_->needs_gradient = true;
   out.node_->backward = std::move(backward);
+  out.node_->recompute = std::move(recompute);
   for (const Variable& input : inputs) {
     if (input.needs_gradient()) out.node_->inputs.push_back(input.node_);
   }
   return out;
+}
+
+Variable Variable::for_backward() const {
+  Variable handle = *this;
+  if (node_ && node_->recompute) handle.value_ = Tensor();
+  return handle;
 }
 
 void Variable::add_gradient(const Tensor& gradient) const {
@@ -54,7 +62,7 @@ void Variable::add_gradient(const Tensor& gradient) const {
 }
 
 Variable Variable::samples(int64_t begin, int64_t count) const {
-  const Variable whole = *this;
+  const Variable whole = for_backward();
   return result(value().samples(begin, count), {*this}, false, [whole, begin, count](const Tensor& gradient) {
     Tensor& slot = whole.node_->gradient;
     if (!slot.defined()) slot = Tensor::zeros(whole.shape(), gradient.dtype(), gradient.device());
@@ -84,6 +92,7 @@ void Variable::backward() const {
     if (node->backward) {
       if (node->gradient.defined()) node->backward(node->gradient);
       node->backward = nullptr;
+      node->recompute = nullptr;
       node->inputs.clear();
       if (node != node_) node->gradient = Tensor();
     }
@@ -93,7 +102,7 @@ void Variable::backward() const {
 
 Variable operator+(const Variable& a, const Variable& b) {
   return Variable::result(add_scaled(a.value(), b.value(), 1.0), {a, b}, false,
-                          [a, b](const Tensor& gradient) {
+                          [a = a.for_backward(), b = b.for_backward()](const Tensor& gradient) {
                             a.add_gradient(gradient);
                             b.add_gradient(gradient);
                           });

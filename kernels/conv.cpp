@@ -1,6 +1,12 @@
 #include "kernels/conv.hpp"
 
+#include <optional>
+
+#include "engine/arithmetic.hpp"
 #include "engine/profile.hpp"
+#include "kernels/conv_thin.hpp"
+#include "kernels/conv_winograd.hpp"
+#include "kernels/norm.hpp"
 
 namespace semivox::kernels {
 
@@ -30,6 +36,16 @@ void check_parameters(const Tensor& values, int64_t count, const Tensor& activat
                 ", activations on ", activations.device().name());
 }
 
+/// act(conv(x) + bias) on the CPU in f32 or bf16, by whichever variant is the fastest for the layer.
+void forward_on_cpu(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
+                    std::optional<double> slope, Tensor& y) {
+  const auto below_zero = static_cast<float>(slope.value_or(1.0));
+  if (thin::takes(g, x, y)) return thin::forward(g, x, weights, bias, below_zero, y);
+  if (winograd::takes(g, x, y)) return winograd::forward(g, x, weights, bias, below_zero, y);
+  if (slope) return onednn::conv_forward_act(g, x, weights, bias, *slope, y);
+  onednn::conv_forward(g, x, weights, bias, y);
+}
+
 }  // namespace
 
 Shape ConvGeometry::output_shape(const Shape& input) const {
@@ -57,7 +73,23 @@ void conv_forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeigh
 #endif
   SEMIVOX_CHECK(!x.device().is_cuda(), "built without CUDA");
   if (x.dtype() == DType::f64) return reference::conv_forward(geometry, x, weights, bias, y);
-  onednn::conv_forward(geometry, x, weights, bias, y);
+  forward_on_cpu(geometry, x, weights, bias, {}, y);
+}
+
+void conv_forward_act(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights,
+                      const Tensor& bias, double slope, const Tensor& skip, Tensor& y) {
+  SEMIVOX_CHECK(!skip.defined() || (skip.shape() == y.shape() && skip.dtype() == y.dtype()), "skip ",
+                skip.shape().str(), " for ", y.shape().str());
+  if (x.device().is_cuda() || x.dtype() == DType::f64) {
+    conv_forward(geometry, x, weights, bias, y);
+    return activate(y, slope, skip);
+  }
+  check_activations(geometry, x, y);
+  check_parameters(weights.values, geometry.weight_count(), x);
+  check_parameters(bias, geometry.out_channels, x);
+  const Range range("conv.forward", x.device());
+  forward_on_cpu(geometry, x, weights, bias, slope, y);
+  if (skip.defined()) add_in_place(y, skip);
 }
 
 void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const ConvWeights& weights,
@@ -70,6 +102,7 @@ void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const Co
 #endif
   SEMIVOX_CHECK(!dx.device().is_cuda(), "built without CUDA");
   if (dx.dtype() == DType::f64) return reference::conv_backward_data(geometry, dy, weights, dx);
+  if (winograd::takes(geometry, dx, dy)) return winograd::backward_data(geometry, dy, weights, dx);
   onednn::conv_backward_data(geometry, dy, weights, dx);
 }
 
@@ -82,6 +115,8 @@ void conv_backward_weights(const ConvGeometry& geometry, const Tensor& x, const 
 #endif
   SEMIVOX_CHECK(!x.device().is_cuda(), "built without CUDA");
   if (x.dtype() == DType::f64) return reference::conv_backward_weights(geometry, x, dy, dw);
+  if (thin::takes(geometry, x, dy)) return thin::backward_weights(geometry, x, dy, dw);
+  if (winograd::takes(geometry, x, dy)) return winograd::backward_weights(x, dy, dw);
   onednn::conv_backward_weights(geometry, x, dy, dw);
 }
 

@@ -47,6 +47,11 @@ struct ConvWeights {
 void conv_forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights,
                   const Tensor& bias, Tensor& y);
 
+/// y = act(conv(x) + bias) [+ skip] in one pass over y where the library can: a block of an evaluation pass.
+/// `slope` is the activation's below zero; skip is like y or undefined.
+void conv_forward_act(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights,
+                      const Tensor& bias, double slope, const Tensor& skip, Tensor& y);
+
 /// dx = gradient of the input, overwritten. dy has the dtype of y in `conv_forward`, dx that of x.
 void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const ConvWeights& weights,
                         Tensor& dx);
@@ -66,6 +71,8 @@ void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& d
 
 namespace onednn {
 void conv_forward(const ConvGeometry&, const Tensor& x, const ConvWeights&, const Tensor& bias, Tensor& y);
+void conv_forward_act(const ConvGeometry&, const Tensor& x, const ConvWeights&, const Tensor& bias,
+                      double slope, Tensor& y);
 void conv_backward_data(const ConvGeometry&, const Tensor& dy, const ConvWeights&, Tensor& dx);
 void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& dy, Tensor& dw);
 }  // namespace onednn

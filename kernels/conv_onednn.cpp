@@ -5,6 +5,7 @@
 // without overlap go to conv_patches.cpp. Where the library has nothing but its reference implementation,
 // bf16 is computed in f32 and f32 by the plain loops.
 
+#include <bit>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "kernels/conv_grids.hpp"
 #include "kernels/conv_packed.hpp"
 #include "kernels/conv_patches.hpp"
+#include "kernels/norm.hpp"
 #include "kernels/onednn_primitives.hpp"
 
 namespace semivox::kernels::onednn {
@@ -51,13 +53,14 @@ bool broken_in_bf16(Pass pass, const ConvGeometry& g, const Tensor& coarse) {
 /// The primitive for these tensors, null when the library has no sound and fast one; made at the first call
 /// with such shapes and types.
 const Convolution* convolution(Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
-                               DType weights_dtype, bool bias) {
+                               DType weights_dtype, bool bias, Activation activation) {
   if (weights_dtype == DType::bf16 && broken_in_bf16(pass, g, coarse)) return nullptr;
   static std::map<std::vector<int64_t>, std::optional<Convolution>> convolutions;
   static std::mutex mutex;
   const Shape f = fine.shape(), c = coarse.shape();
   std::vector<int64_t> key{static_cast<int64_t>(pass), bias, thread_count(),
-                           static_cast<int64_t>(weights_dtype)};
+                           static_cast<int64_t>(weights_dtype),
+                           activation ? std::bit_cast<int32_t>(*activation) : int64_t{-1}};
   for (const Tensor* t : {&fine, &coarse}) {
     const Shape& s = t->shape();
     key.insert(key.end(), {static_cast<int64_t>(t->dtype()), s.n, s.c, s.d, s.h, s.w});
@@ -74,6 +77,7 @@ const Convolution* convolution(Pass pass, const ConvGeometry& g, const Tensor& f
   descs.weights = {c.c, f.c, g.kernel[0], g.kernel[1], g.kernel[2]};
   descs.stride.assign(g.stride.begin(), g.stride.end());
   descs.padding.assign(g.padding.begin(), g.padding.end());
+  descs.activation = activation;
   const bool sixteen = fine.dtype() == DType::f32 && coarse.dtype() == DType::f32 && f.c == 16 && c.c == 16;
   for (const auto tag : {memory::format_tag::nCdhw16c, memory::format_tag::ndhwc}) {
     if (tag == memory::format_tag::nCdhw16c && !sixteen) continue;
@@ -135,15 +139,22 @@ void add_bias(Tensor& tensor, const Tensor& bias) {
 }
 
 void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights, const Tensor& bias,
-               Tensor& coarse) {
-  if (is_patchwise(g) && has_products(fine.dtype())) return patches_to_coarse(g, fine, weights, bias, coarse);
-  const Convolution* c = convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined());
+               Activation activation, Tensor& coarse) {
+  if (is_patchwise(g) && has_products(fine.dtype())) {
+    return patches_to_coarse(g, fine, weights, bias, activation, coarse);
+  }
+  const Convolution* c =
+      convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined(), activation);
+  if (!c && activation) {
+    to_coarse(g, fine, weights, bias, {}, coarse);
+    return activate(coarse, *activation, {});
+  }
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_forward(layer(g, fine, coarse, false), fine, weights, bias, coarse);
   }
   if (!c) {
     Tensor result = Tensor::empty(coarse.shape(), DType::f32, {}, MemoryTag::workspace);
-    to_coarse(g, as_dtype(fine, DType::f32), weights, bias, result);
+    to_coarse(g, as_dtype(fine, DType::f32), weights, bias, {}, result);
     return assign(coarse, result);
   }
   Arguments arguments{{DNNL_ARG_SRC, as_memory(c->fine, fine.raw())},
@@ -154,15 +165,21 @@ void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& wei
 }
 
 void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights, const Tensor& bias,
-             Tensor& fine) {
-  if (is_patchwise(g) && has_products(fine.dtype())) return patches_to_fine(g, coarse, weights, bias, fine);
-  const Convolution* c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false);
+             Activation activation, Tensor& fine) {
+  if (is_patchwise(g) && has_products(fine.dtype())) {
+    return patches_to_fine(g, coarse, weights, bias, activation, fine);
+  }
+  if (activation) {
+    to_fine(g, coarse, weights, bias, {}, fine);
+    return activate(fine, *activation, {});
+  }
+  const Convolution* c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false, {});
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_forward(layer(g, fine, coarse, true), coarse, weights, bias, fine);
   }
   if (!c) {
     Tensor result = Tensor::empty(fine.shape(), DType::f32, {}, MemoryTag::workspace);
-    to_fine(g, as_dtype(coarse, DType::f32), weights, bias, result);
+    to_fine(g, as_dtype(coarse, DType::f32), weights, bias, {}, result);
     return assign(fine, result);
   }
   c->primitive.run({{DNNL_ARG_DIFF_DST, as_memory(c->coarse, coarse.raw())},
@@ -176,7 +193,7 @@ void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
   if (fine.dtype() == DType::bf16 && g.stride == std::array<int64_t, 3>{1, 1, 1} && amx::available()) {
     return amx::add_weight_gradient(g, fine, coarse, dw);
   }
-  const Convolution* c = convolution(Pass::weights, g, fine, coarse, fine.dtype(), false);
+  const Convolution* c = convolution(Pass::weights, g, fine, coarse, fine.dtype(), false, {});
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_backward_weights(layer(g, fine, coarse, false), fine, coarse, dw);
   }
@@ -194,14 +211,21 @@ void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
 
 void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
                   Tensor& y) {
-  if (g.transposed) return to_fine(g, x, weights, bias, y);
-  to_coarse(g, x, weights, bias, y);
+  if (g.transposed) return to_fine(g, x, weights, bias, {}, y);
+  to_coarse(g, x, weights, bias, {}, y);
+}
+
+void conv_forward_act(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
+                      double slope, Tensor& y) {
+  const auto activation = static_cast<float>(slope);
+  if (g.transposed) return to_fine(g, x, weights, bias, activation, y);
+  to_coarse(g, x, weights, bias, activation, y);
 }
 
 void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
   const Tensor gradient = as_dtype(dy, dx.dtype());
-  if (g.transposed) return to_coarse(g, gradient, weights, {}, dx);
-  to_fine(g, gradient, weights, {}, dx);
+  if (g.transposed) return to_coarse(g, gradient, weights, {}, {}, dx);
+  to_fine(g, gradient, weights, {}, {}, dx);
 }
 
 void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <vector>
 
+#include "engine/profile.hpp"
+
 namespace semivox::kernels::onednn {
 
 namespace {
@@ -37,6 +39,7 @@ dnnl::memory packed_weights(const ConvWeights& weights, const MemoryDesc& desc,
   const dnnl::memory packed = as_memory(desc, copy->bytes.raw());
   if (fresh || !weights.version || copy->version != *weights.version ||
       copy->source != weights.values.raw()) {
+    const Range range("conv.pack_weights", {});
     pack(packed);
     copy->source = weights.values.raw();
     copy->version = weights.version ? *weights.version : 0;

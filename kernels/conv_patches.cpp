@@ -100,12 +100,12 @@ struct BlockProduct {
 
 /// The product for `lines` patches; made once for each combination of sizes and types.
 const BlockProduct& block_product(Product product, int64_t lines, const Plan& p, DType in, DType out,
-                                  bool bias) {
-  using Key = std::tuple<Product, int64_t, int64_t, int64_t, DType, DType, bool>;
+                                  bool bias, Activation activation) {
+  using Key = std::tuple<Product, int64_t, int64_t, int64_t, DType, DType, bool, Activation>;
   static std::map<Key, BlockProduct> products;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  const Key key{product, lines, p.line, p.coarse.c, in, out, bias};
+  const Key key{product, lines, p.line, p.coarse.c, in, out, bias, activation};
   if (const auto found = products.find(key); found != products.end()) return found->second;
   const auto type = data_type(in);
   const auto any = [&](int64_t rows, int64_t columns) {
@@ -131,7 +131,8 @@ const BlockProduct& block_product(Product product, int64_t lines, const Plan& p,
       c = matrix(p.coarse.c, p.line, memory::data_type::f32);
       break;
   }
-  std::optional<Primitive> primitive = make_matmul(a, b, c, bias_desc, product == Product::weights);
+  std::optional<Primitive> primitive =
+      make_matmul(a, b, c, bias_desc, activation, product == Product::weights);
   SEMIVOX_CHECK(primitive, "no product of ", lines, " lines, ", p.line, " by ", p.coarse.c, ", ",
                 name_of(in));
   return products.emplace(key, BlockProduct{a, c, bias_desc, std::move(*primitive)}).first->second;
@@ -183,9 +184,9 @@ class ThreadScratch {
 /// The products for full blocks and for the last one.
 struct Products {
   const BlockProduct &full, &last;
-  Products(Product product, const Plan& p, DType in, DType out, bool bias)
-      : full(block_product(product, p.rows_per_block * p.coarse.w, p, in, out, bias)),
-        last(block_product(product, p.rows_in(p.blocks - 1) * p.coarse.w, p, in, out, bias)) {}
+  Products(Product product, const Plan& p, DType in, DType out, bool bias, Activation activation)
+      : full(block_product(product, p.rows_per_block * p.coarse.w, p, in, out, bias, activation)),
+        last(block_product(product, p.rows_in(p.blocks - 1) * p.coarse.w, p, in, out, bias, activation)) {}
   const BlockProduct& of(const Plan& p, int64_t block) const { return block + 1 < p.blocks ? full : last; }
   size_t scratch_bytes() const {
     return std::max(full.primitive.scratchpad.get_size(), last.primitive.scratchpad.get_size());
@@ -203,16 +204,16 @@ void dispatch(DType dtype, const F& f) {
 bool has_products(DType dtype) {
   const auto multiplies = [](DType type) {
     const MemoryDesc square = matrix(16, 16, data_type(type));
-    return make_matmul(square, square, square, {}, false).has_value();
+    return make_matmul(square, square, square, {}, {}, false).has_value();
   };
   static const bool bf16_products = multiplies(DType::bf16);
   return dtype == DType::f32 || bf16_products;
 }
 
 void patches_to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights,
-                       const Tensor& bias, Tensor& coarse) {
+                       const Tensor& bias, Activation activation, Tensor& coarse) {
   const Plan p(g, fine, coarse.shape());
-  const Products products(Product::to_coarse, p, fine.dtype(), coarse.dtype(), bias.defined());
+  const Products products(Product::to_coarse, p, fine.dtype(), coarse.dtype(), bias.defined(), activation);
   const memory full_weights = packed_matrix(p, weights, products.full.primitive.weights, true);
   const memory last_weights = packed_matrix(p, weights, products.last.primitive.weights, true);
   const ThreadScratch scratch(p, fine.dtype(), products.scratch_bytes());
@@ -233,10 +234,10 @@ void patches_to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeig
 }
 
 void patches_to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights,
-                     const Tensor& bias, Tensor& fine) {
+                     const Tensor& bias, Activation activation, Tensor& fine) {
   const Plan p(g, fine, coarse.shape());
   if (!p.covers_fine()) fine.fill_zero();
-  const Products products(Product::to_fine, p, coarse.dtype(), fine.dtype(), bias.defined());
+  const Products products(Product::to_fine, p, coarse.dtype(), fine.dtype(), bias.defined(), activation);
   const memory full_weights = packed_matrix(p, weights, products.full.primitive.weights, false);
   const memory last_weights = packed_matrix(p, weights, products.last.primitive.weights, false);
   const ThreadScratch scratch(p, fine.dtype(), products.scratch_bytes());
@@ -262,7 +263,7 @@ void patches_to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeig
 
 void patches_to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, Tensor& dw) {
   const Plan p(g, fine, coarse.shape());
-  const Products products(Product::weights, p, fine.dtype(), DType::f32, false);
+  const Products products(Product::weights, p, fine.dtype(), DType::f32, false, {});
   const ThreadScratch scratch(p, fine.dtype(), products.scratch_bytes());
   const int64_t block_bytes = p.rows_per_block * p.coarse.w * p.coarse.c * size_of(coarse.dtype());
   const int64_t count = p.coarse.c * p.line, partials = std::min(kPartialSums, p.blocks);

@@ -8,17 +8,18 @@
 #pragma once
 
 #include "kernels/conv_grids.hpp"
+#include "kernels/onednn_primitives.hpp"
 
 namespace semivox::kernels::onednn {
 
 /// True when the library multiplies matrices of this dtype on this processor.
 bool has_products(DType dtype);
 
-/// Both overwrite their last argument; `bias` may be undefined.
+/// Both overwrite their last argument; `bias` may be undefined, `activation` none.
 void patches_to_coarse(const ConvGeometry&, const Tensor& fine, const ConvWeights&, const Tensor& bias,
-                       Tensor& coarse);
+                       Activation activation, Tensor& coarse);
 void patches_to_fine(const ConvGeometry&, const Tensor& coarse, const ConvWeights&, const Tensor& bias,
-                     Tensor& fine);
+                     Activation activation, Tensor& fine);
 
 /// Adds to dw (coarse, fine, kD, kH, kW). `fine` and `coarse` have the same dtype.
 void patches_to_weights(const ConvGeometry&, const Tensor& fine, const Tensor& coarse, Tensor& dw);

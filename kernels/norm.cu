@@ -272,6 +272,49 @@ struct FillDrop {
   }
 };
 
+// Batch norm with running statistics, y * scale + shift, joined with the convolution's bias.
+template <class P>
+struct FoldChannel {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
+  const P *gamma, *beta, *mean, *variance;  // (C), null without norm
+  const P* bias;                            // (C)
+  double epsilon;
+  P* scale;        // (C)
+  P* folded_bias;  // (C)
+  SEMIVOX_HD void operator()(int64_t c) const {
+    double s = 1, t = 0;
+    if (mean != nullptr) {
+      s = gamma[c] / sqrt(variance[c] + epsilon);
+      t = beta[c] - mean[c] * s;
+    }
+    scale[c] = static_cast<P>(s);
+    folded_bias[c] = static_cast<P>(bias[c] * s + t);
+  }
+};
+
+template <class P>
+struct FoldWeight {
+  static constexpr bool kHostOnly = std::is_same_v<P, double>;
+  const P* weights;
+  const P* scale;  // (C)
+  P* folded;
+  int64_t run, channels;
+  SEMIVOX_HD void operator()(int64_t i) const { folded[i] = weights[i] * scale[i / run % channels]; }
+};
+
+template <class T>
+struct Activate {
+  static constexpr bool kHostOnly = std::is_same_v<T, double>;
+  T* y;
+  const T* skip;  // or null
+  compute_t<T> slope;
+  SEMIVOX_HD void operator()(int64_t i) const {
+    const compute_t<T> z = y[i];
+    const compute_t<T> a = z > 0 ? z : slope * z;
+    y[i] = skip != nullptr ? a + static_cast<compute_t<T>>(skip[i]) : a;
+  }
+};
+
 template <class P>
 P* data_of(Parameter* p) {
   return p != nullptr ? p->value.data<P>() : nullptr;
@@ -341,7 +384,6 @@ Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& 
   SEMIVOX_CHECK(!skip.defined() || skip.shape() == shape, "skip ", skip.shape().str(), " for ", shape.str());
   SEMIVOX_CHECK(block.norm != Norm::group || shape.c % block.groups == 0, shape.c, " channels in ",
                 block.groups, " groups");
-  Tensor out = Tensor::empty(shape, y.dtype(), device);
   dispatch_float(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using P = compute_t<T>;
@@ -364,7 +406,20 @@ Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& 
       saved.slope = per_channel<P>(shape.c, device);
       fill(saved.slope, block.slope);
     }
-    const Tensor drop = drop_factors(statistics, call.skip_mode, device);
+  });
+  return norm_apply(block, call, y, skip, saved);
+}
+
+Tensor norm_apply(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
+                  const NormSaved& saved) {
+  const Shape shape = y.shape();
+  const Device device = y.device();
+  Tensor out = Tensor::empty(shape, y.dtype(), device);
+  dispatch_float(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using P = compute_t<T>;
+    const Tensor drop =
+        drop_factors(statistics_of<P>(block, call, shape, saved.sums), call.skip_mode, device);
     with_skip(call.skip_mode, [&](auto mode) {
       map_channels(
           device, "norm.apply", shape.n, shape.voxels(), shape.c,
@@ -410,6 +465,35 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
     });
   });
   return d_y;
+}
+
+bool is_foldable(const NormBlock& block, const NormCall& call) {
+  const bool fixed = block.norm == Norm::none || (block.norm == Norm::batch && !call.batch_statistics);
+  return fixed && block.prelu_slope == nullptr && call.dropout <= 0 && call.skip_mode != Skip::before;
+}
+
+void fold_norm(const NormBlock& block, const Tensor& weights, int64_t run, Tensor& folded_weights,
+               Tensor& folded_bias) {
+  const Device device = weights.device();
+  const int64_t channels = folded_bias.elements();
+  dispatch_float(weights.dtype(), [&](auto zero) {
+    using P = compute_t<decltype(zero)>;
+    const Tensor scale = per_channel<P>(channels, device);
+    map(device, "norm.fold_channels", channels,
+        FoldChannel<P>{data_of<P>(block.gamma), data_of<P>(block.beta), data_of<P>(block.running_mean),
+                       data_of<P>(block.running_variance), data_of<P>(block.conv_bias), block.epsilon,
+                       scale.data<P>(), folded_bias.data<P>()});
+    map(device, "norm.fold_weights", weights.elements(),
+        FoldWeight<P>{weights.data<P>(), scale.data<P>(), folded_weights.data<P>(), run, channels});
+  });
+}
+
+void activate(Tensor& y, double slope, const Tensor& skip) {
+  dispatch_float(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    map(y.device(), "activate", y.elements(),
+        Activate<T>{y.data<T>(), data_or_null<T>(skip), static_cast<compute_t<T>>(slope)});
+  });
 }
 
 }  // namespace semivox::kernels

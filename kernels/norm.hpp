@@ -59,10 +59,27 @@ struct NormSaved {
 Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
                     NormSaved& saved);
 
+/// The second half of `norm_forward`, out from y and what was saved: the same bits again, for a backward pass
+/// that kept y alone.
+Tensor norm_apply(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
+                  const NormSaved& saved);
+
 /// Returns d_y and adds the gradients of gamma, beta, conv_bias and prelu_slope to their slots. `d_out` may
 /// be overwritten when it has no other owner. For Skip::before `d_skip` receives the gradient of skip (for
 /// Skip::after it equals d_out).
 Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
                      const NormSaved& saved, const Tensor& d_out, Tensor* d_skip);
+
+/// True when a call's normalisation is a fixed map per channel that can go into the convolution's weights.
+bool is_foldable(const NormBlock& block, const NormCall& call);
+
+/// Folds batch norm's running statistics into a convolution: norm(conv(x)) = conv'(x) with weights' = s *
+/// weights and bias' = s * bias + t per output channel. `weights` and `folded_weights` in the layer's order,
+/// each output channel's values `run` elements long and the channels cycling; biases (C).
+void fold_norm(const NormBlock& block, const Tensor& weights, int64_t run, Tensor& folded_weights,
+               Tensor& folded_bias);
+
+/// y = act(y) [+ skip] in place, the activation's slope below zero from the block.
+void activate(Tensor& y, double slope, const Tensor& skip);
 
 }  // namespace semivox::kernels

@@ -10,14 +10,15 @@ using dnnl::memory;
 
 namespace {
 
-dnnl::primitive_attr attributes(bool accumulate) {
+void append_activation(dnnl::post_ops& after, float slope);
+
+dnnl::primitive_attr attributes(Activation activation, bool accumulate) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (accumulate) {
-    dnnl::post_ops sum;
-    sum.append_sum(1.0f);
-    attr.set_post_ops(sum);
-  }
+  dnnl::post_ops after;
+  if (accumulate) after.append_sum(1.0f);
+  if (activation) append_activation(after, *activation);
+  attr.set_post_ops(after);
   return attr;
 }
 
@@ -27,46 +28,75 @@ constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 
 #if DNNL_VERSION_MAJOR >= 3
 
+void append_activation(dnnl::post_ops& after, float slope) {
+  after.append_eltwise(dnnl::algorithm::eltwise_relu, slope, 0.0f);
+}
+
 dnnl::convolution_forward::primitive_desc forward(const ConvolutionDescs& c, const MemoryDesc& weights) {
-  return {cpu_engine(),     dnnl::prop_kind::forward_training,
-          kDirect,          c.fine,
-          weights,          c.bias,
-          c.coarse,         c.stride,
-          c.padding,        c.padding,
-          attributes(false)};
+  return {cpu_engine(),
+          dnnl::prop_kind::forward_training,
+          kDirect,
+          c.fine,
+          weights,
+          c.bias,
+          c.coarse,
+          c.stride,
+          c.padding,
+          c.padding,
+          attributes(c.activation, false)};
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data(const ConvolutionDescs& c,
                                                               const MemoryDesc& weights) {
-  return {cpu_engine(),        kDirect,          c.fine, weights, c.coarse, c.stride, c.padding, c.padding,
-          forward(c, weights), attributes(false)};
+  return {cpu_engine(),
+          kDirect,
+          c.fine,
+          weights,
+          c.coarse,
+          c.stride,
+          c.padding,
+          c.padding,
+          forward(c, weights),
+          attributes({}, false)};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights(const ConvolutionDescs& c,
                                                                     const MemoryDesc& weights,
                                                                     const MemoryDesc& gradient) {
-  return {cpu_engine(),        kDirect,          c.fine, gradient, c.coarse, c.stride, c.padding, c.padding,
-          forward(c, weights), attributes(false)};
+  return {cpu_engine(),
+          kDirect,
+          c.fine,
+          gradient,
+          c.coarse,
+          c.stride,
+          c.padding,
+          c.padding,
+          forward(c, weights),
+          attributes({}, false)};
 }
 
 dnnl::matmul::primitive_desc matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& bias,
-                                    const MemoryDesc& c, bool accumulate) {
-  return {cpu_engine(), a, b, bias, c, attributes(accumulate)};
+                                    const MemoryDesc& c, Activation activation, bool accumulate) {
+  return {cpu_engine(), a, b, bias, c, attributes(activation, accumulate)};
 }
 
 #else
 
+void append_activation(dnnl::post_ops& after, float slope) {
+  after.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, slope, 0.0f);
+}
+
 dnnl::convolution_forward::primitive_desc forward(const ConvolutionDescs& c, const MemoryDesc& weights) {
   return {{dnnl::prop_kind::forward_training, kDirect, c.fine, weights, c.bias, c.coarse, c.stride, c.padding,
            c.padding},
-          attributes(false),
+          attributes(c.activation, false),
           cpu_engine()};
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data(const ConvolutionDescs& c,
                                                               const MemoryDesc& weights) {
   return {{kDirect, c.fine, weights, c.coarse, c.stride, c.padding, c.padding},
-          attributes(false),
+          attributes({}, false),
           cpu_engine(),
           forward(c, weights)};
 }
@@ -75,14 +105,14 @@ dnnl::convolution_backward_weights::primitive_desc backward_weights(const Convol
                                                                     const MemoryDesc& weights,
                                                                     const MemoryDesc& gradient) {
   return {{kDirect, c.fine, gradient, c.coarse, c.stride, c.padding, c.padding},
-          attributes(false),
+          attributes({}, false),
           cpu_engine(),
           forward(c, weights)};
 }
 
 dnnl::matmul::primitive_desc matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& bias,
-                                    const MemoryDesc& c, bool accumulate) {
-  return {{a, b, bias, c}, attributes(accumulate), cpu_engine()};
+                                    const MemoryDesc& c, Activation activation, bool accumulate) {
+  return {{a, b, bias, c}, attributes(activation, accumulate), cpu_engine()};
 }
 
 #endif
@@ -166,9 +196,9 @@ std::optional<Primitive> make_convolution(Pass pass, const ConvolutionDescs& c) 
 }
 
 std::optional<Primitive> make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c,
-                                     const MemoryDesc& bias, bool accumulate) try {
+                                     const MemoryDesc& bias, Activation activation, bool accumulate) try {
   const OneThread plan;
-  const auto desc = matmul(a, b, bias, c, accumulate);
+  const auto desc = matmul(a, b, bias, c, activation, accumulate);
   return usable({dnnl::matmul(desc), desc.weights_desc(), desc.scratchpad_desc()}, desc);
 } catch (const dnnl::error& error) {
   return unless_unimplemented(error);

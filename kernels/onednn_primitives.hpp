@@ -38,11 +38,16 @@ struct Primitive {
 /// The three operations of kernels/conv_grids.hpp.
 enum class Pass { to_coarse, to_fine, weights };
 
+/// The slope below zero of a (leaky) ReLU that a forward primitive applies to its result; none: no
+/// activation.
+using Activation = std::optional<float>;
+
 struct ConvolutionDescs {
   MemoryDesc fine, coarse, bias;  ///< no bias: default
   dnnl::memory::data_type weights_type;
   dnnl::memory::dims weights;  ///< coarse channels, fine channels, kD, kH, kW
   dnnl::memory::dims stride, padding;
+  Activation activation;  ///< of Pass::to_coarse
 };
 
 // Both give none where the library has no implementation, or only its reference, up to a thousand times
@@ -51,10 +56,10 @@ struct ConvolutionDescs {
 /// Convolution, its gradient of the input or of the weights (f32).
 std::optional<Primitive> make_convolution(Pass pass, const ConvolutionDescs& descs);
 
-/// c = a * b + bias (no bias: default), or c += a * b when `accumulate`. To be run inside a parallel region,
-/// by one thread.
+/// c = act(a * b + bias) (no bias: default), or c += a * b when `accumulate`. To be run inside a parallel
+/// region, by one thread.
 std::optional<Primitive> make_matmul(const MemoryDesc& a, const MemoryDesc& b, const MemoryDesc& c,
-                                     const MemoryDesc& bias, bool accumulate);
+                                     const MemoryDesc& bias, Activation activation, bool accumulate);
 
 /// Copies between formats and dtypes; adds to the destination when `accumulate`.
 void reorder(const dnnl::memory& from, const dnnl::memory& to, bool accumulate = false);

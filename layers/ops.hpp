@@ -13,18 +13,31 @@ struct ConvLayer {
   kernels::ConvGeometry geometry;
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;
-  const ParameterSet* set = nullptr;
+  ParameterSet* set = nullptr;
   mutable kernels::ConvWeights bound;
+
+  /// Weights and bias of an evaluation pass, with the normalisation in them.
+  struct Folded {
+    kernels::ConvWeights weights;
+    Tensor bias;
+    uint64_t made_from = 0;  ///< ParameterSet::buffer_version
+  };
+  mutable Folded fold;
 
   /// The weights as kernels want them, with the packed copies of earlier calls.
   const kernels::ConvWeights& weights() const;
+
+  /// The same with the fixed normalisation of `block` in them; made anew when parameters or buffers changed.
+  const Folded& folded(const kernels::NormBlock& block) const;
 };
 
-/// y = conv(x) + bias. Keeps x. For bf16 input, `logits` asks for f32 output.
+/// y = conv(x) + bias. Keeps x (as Variable::for_backward does). For bf16 input, `logits` asks for f32
+/// output.
 Variable conv(const Variable& x, const ConvLayer& layer, bool logits = false);
 
 /// out = act(norm(conv(x)) [+ skip]) [+ skip], with dropout of whole channels: see kernels/norm.hpp. Keeps x,
-/// the convolution's output and the sums of the statistics.
+/// the convolution's output and the sums of the statistics; out itself is made again from these when a later
+/// op's backward wants it. Without gradients a fixed normalisation goes into the weights.
 Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels::NormBlock& block,
                        kernels::NormCall call, const Variable& skip = {});
 

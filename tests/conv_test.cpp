@@ -13,6 +13,9 @@
 #include "kernels/conv.hpp"
 #include "kernels/conv_amx.hpp"
 #include "kernels/conv_direct.hpp"
+#include "kernels/conv_thin.hpp"
+#include "kernels/conv_winograd.hpp"
+#include "kernels/norm.hpp"
 
 using namespace semivox;
 using namespace semivox::kernels;
@@ -67,8 +70,20 @@ std::vector<Case> small_cases() {
 std::vector<Case> network_cases() {
   std::vector<Case> cases = small_cases();
   const Shape volume{2, 1, 6, 9, 12};
-  for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{
-           {1, 4}, {1, 8}, {1, 16}, {2, 16}, {4, 4}, {8, 8}, {16, 16}, {32, 32}, {16, 32}, {32, 16}}) {
+  for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{1, 4},
+                                                                        {1, 8},
+                                                                        {1, 16},
+                                                                        {2, 16},
+                                                                        {4, 4},
+                                                                        {8, 8},
+                                                                        {16, 16},
+                                                                        {32, 32},
+                                                                        {16, 32},
+                                                                        {32, 16},
+                                                                        {64, 64},
+                                                                        {128, 16},
+                                                                        {16, 128},
+                                                                        {4, 32}}) {
     cases.push_back({same3(in, out), volume.with_channels(in)});
   }
   for (const int64_t c : {4, 8, 16}) {
@@ -81,6 +96,7 @@ std::vector<Case> network_cases() {
   cases.push_back({up2(64, 32), {1, 64, 8, 17, 13}});
   cases.push_back({same3(80, 48), {2, 80, 3, 5, 4}});     // several blocks of channels, an odd number of them
   cases.push_back({same3(16, 40), {1, 16, 30, 40, 36}});  // more than one slab
+  cases.push_back({same3(64, 32), {2, 64, 41, 3, 17}});   // more than one unit of planes
   cases.push_back({slice3(16, 16), {3, 16, 1, 20, 13}});
   cases.push_back({slice3(1, 16), {3, 1, 1, 20, 13}});
   cases.push_back({geometry(32, 16, {1, 2, 2}, {1, 2, 2}, {0, 0, 0}, true), {3, 32, 1, 5, 7}});
@@ -171,10 +187,17 @@ struct Results {
   Tensor y, dx, dw;
 };
 
+/// The forward and backward functions of all layers, or of one variant.
+struct Functions {
+  decltype(&conv_forward) forward = conv_forward;
+  decltype(&conv_backward_data) backward_data = conv_backward_data;
+  decltype(&conv_backward_weights) backward_weights = conv_backward_weights;
+};
+
 /// All three functions on the device, with operands rounded to `dtype`; y and dy in `out_dtype`. dw starts at
 /// one.
 Results run_all(const Case& c, DType dtype, DType out_dtype, Device device, bool with_bias, const Tensor& x,
-                const Tensor& w, const Tensor& b, const Tensor& dy) {
+                const Tensor& w, const Tensor& b, const Tensor& dy, const Functions& functions = {}) {
   const DType parameters = dtype == DType::f64 ? DType::f64 : DType::f32;
   const ConvWeights weights = layer_weights(converted(w, parameters).to(device));
   const Tensor xd = converted(x, dtype).to(device), dyd = converted(dy, out_dtype).to(device);
@@ -184,14 +207,15 @@ Results run_all(const Case& c, DType dtype, DType out_dtype, Device device, bool
   Tensor ones = Tensor::zeros({1, c.g.weight_count(), 1, 1, 1}, DType::f64, {});
   for (int64_t i = 0; i < ones.elements(); ++i) ones.data<double>()[i] = 1;
   r.dw = converted(ones, parameters).to(device);
-  conv_forward(c.g, xd, weights, with_bias ? converted(b, parameters).to(device) : Tensor(), r.y);
-  conv_backward_data(c.g, dyd, weights, r.dx);
-  conv_backward_weights(c.g, xd, dyd, r.dw);
+  functions.forward(c.g, xd, weights, with_bias ? converted(b, parameters).to(device) : Tensor(), r.y);
+  functions.backward_data(c.g, dyd, weights, r.dx);
+  functions.backward_weights(c.g, xd, dyd, r.dw);
   return r;
 }
 
 /// Compares a device and dtype with the plain loops in f64 on the same (rounded) operands.
-void check_against_reference(const Case& c, DType dtype, DType out_dtype, Device device, double tolerance) {
+void check_against_reference(const Case& c, DType dtype, DType out_dtype, Device device, double tolerance,
+                             const Functions& functions = {}) {
   INFO(text(describe(c), " ", name_of(dtype), " to ", name_of(out_dtype), " on ", device.name()));
   const Tensor x = converted(converted(random_tensor(c.input, 1), dtype), DType::f64);
   const Tensor w = converted(converted(random_vector(c.g.weight_count(), 2), dtype), DType::f64);
@@ -200,7 +224,7 @@ void check_against_reference(const Case& c, DType dtype, DType out_dtype, Device
   for (const bool with_bias : {true, false}) {
     if (!with_bias && c.input.elements() > 1000) continue;  // without bias on the small cases only: time
     const Results expected = run_all(c, DType::f64, DType::f64, {}, with_bias, x, w, b, dy);
-    const Results found = run_all(c, dtype, out_dtype, device, with_bias, x, w, b, dy);
+    const Results found = run_all(c, dtype, out_dtype, device, with_bias, x, w, b, dy, functions);
     CHECK(relative_error(found.y.to_doubles(), expected.y.to_doubles()) < tolerance);
     CHECK(relative_error(found.dx.to_doubles(), expected.dx.to_doubles()) < tolerance);
     CHECK(relative_error(found.dw.to_doubles(), expected.dw.to_doubles()) < tolerance);
@@ -283,6 +307,42 @@ TEST_CASE("f32 convolution on the CPU equals the reference") {
 
 TEST_CASE("bf16 convolution on the CPU equals the reference") {
   for (const Case& c : network_cases()) check_against_reference(c, DType::bf16, DType::bf16, {}, 5e-3);
+}
+
+TEST_CASE("layers that have a kernel of our own: the library equals the reference as well") {
+  const Functions library{onednn::conv_forward, onednn::conv_backward_data, onednn::conv_backward_weights};
+  int layers = 0;
+  for (const Case& c : network_cases()) {
+    const Tensor x = Tensor::zeros(c.input, DType::f32, {});
+    const Tensor y = Tensor::zeros(c.g.output_shape(c.input), DType::f32, {});
+    if (!thin::takes(c.g, x, y) && !winograd::takes(c.g, x, y)) continue;
+    check_against_reference(c, DType::f32, DType::f32, {}, 6e-6, library);
+    ++layers;
+  }
+  if (layers == 0) MESSAGE("skipped: this processor has no 512-bit vectors");
+}
+
+TEST_CASE("convolution, activation and skip in one call equal the three one after the other") {
+  for (const Case& c : network_cases()) {
+    const Shape out = c.g.output_shape(c.input);
+    const Tensor x = random_tensor(c.input, 1), w = random_vector(c.g.weight_count(), 2);
+    const Tensor b = random_vector(c.g.out_channels, 3), skip = random_tensor(out, 4);
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      for (const double slope : {0.0, 0.01}) {
+        INFO(text(describe(c), " ", name_of(dtype), ", slope ", slope));
+        const ConvWeights weights = layer_weights(converted(w, DType::f32));
+        const Tensor bias = converted(b, DType::f32), input = converted(x, dtype),
+                     other = converted(skip, dtype);
+        Tensor expected = Tensor::empty(out, dtype, {}), found = Tensor::empty(out, dtype, {});
+        conv_forward(c.g, input, weights, bias, expected);
+        activate(expected, slope, other);
+        conv_forward_act(c.g, input, weights, bias, slope, other, found);
+        // In bf16 the steps round in between.
+        CHECK(relative_error(found.to_doubles(), expected.to_doubles()) <
+              (dtype == DType::f32 ? 1e-6 : 2e-2));
+      }
+    }
+  }
 }
 
 TEST_CASE("convolution without a library equals the reference") {

@@ -5,9 +5,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "engine/arithmetic.hpp"
+#include "engine/memory.hpp"
 #include "layers/block.hpp"
 #include "tests/gradients.hpp"
 
@@ -57,6 +60,8 @@ void check_op(const std::vector<Tensor>& inputs, ParameterSet* set,
   if (set == nullptr) return;
   for (Parameter& p : set->parameters()) testing::check_gradient(p.name, p.value, p.gradient, loss);
 }
+
+int64_t activation_bytes() { return memory_statistics({}).live[static_cast<size_t>(MemoryTag::activations)]; }
 
 void randomize(ParameterSet& set) {
   set.allocate(DType::f64, {}, true);
@@ -201,4 +206,62 @@ TEST_CASE("bf16 logits come out as f32") {
   const Variable x(cast(random_tensor({1, 4, 2, 3, 4}, 1), DType::bf16));
   CHECK(conv(x, layer, true).value().dtype() == DType::f32);
   CHECK(conv(x, layer).value().dtype() == DType::bf16);
+}
+
+TEST_CASE("a block's evaluation, with the norm in the weights, equals that with the norm apart") {
+  for (const ConvGeometry& g :
+       {same_conv(16, 32, 3), same_conv(2, 3, 3), up_conv(32, 16), down_conv(16, 32)}) {
+    for (const Norm norm : {Norm::none, Norm::batch}) {
+      for (const DType dtype : {DType::f32, DType::bf16}) {
+        INFO(g.in_channels, " -> ", g.out_channels, " kernel ", g.kernel[2], ", norm ",
+             static_cast<int>(norm), " ", name_of(dtype));
+        ParameterSet set;
+        const Block block(set, "conv", "norm", {g, norm, 0.01});
+        set.allocate(DType::f32, {}, true);
+        set.initialize(3);
+        const Variable x(cast(cast(random_tensor({2, g.in_channels, 4, 6, 2}, 1), DType::f32), dtype));
+        const Variable skip(cast(cast(random_tensor(g.output_shape(x.shape()), 2), DType::f32), dtype));
+        const auto check = [&] {
+          const Tensor apart = block(x, Pass{}, 0.0, skip, Skip::after).value();
+          const NoGrad no_grad;
+          const std::vector<double> a = apart.to_doubles(),
+                                    b = block(x, Pass{}, 0.0, skip, Skip::after).value().to_doubles();
+          double largest = 0;
+          for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+          CHECK(largest < (dtype == DType::f32 ? 5e-6 : 0.1));  // values up to 8; bf16 rounds at other places
+        };
+        check();
+        Random random(1, 2);
+        for (int i = 0; i < 3; ++i) block(x, Pass{true, &random});  // moves the running statistics
+        check();
+        for (Parameter& p : set.parameters()) p.value.copy_from(add_scaled(p.value, p.value, 0.5));
+        set.touch();
+        check();
+      }
+    }
+  }
+}
+
+TEST_CASE("between forward and backward a chain of blocks keeps its convolutions' outputs alone") {
+  ParameterSet set;
+  std::vector<Block> blocks;
+  for (int i = 0; i < 4; ++i) {
+    blocks.emplace_back(set, text("conv", i), text("norm", i),
+                        BlockOptions{same_conv(16, 16, 3), Norm::batch});
+  }
+  set.allocate(DType::f32, {}, true);
+  set.initialize(3);
+  Variable h(cast(random_tensor({1, 16, 16, 16, 16}, 1), DType::f32));
+  const int64_t map = h.value().elements() * 4, before = activation_bytes();
+  const Tensor input = h.value();
+  Tensor last;
+  for (const Block& block : blocks) {
+    h = block(h, Pass{true, nullptr});
+    last = h.value();
+  }
+  const int64_t kept = activation_bytes() - before;
+  CHECK(kept >= 5 * map);
+  CHECK(kept < 5 * map + map / 2);  // four outputs of convolutions, the last block's activation, statistics
+  const std::vector<double> forward = last.to_doubles();
+  CHECK(h.for_backward().value().to_doubles() == forward);
 }

@@ -151,12 +151,19 @@ Replay run_method(const TemporaryFolder& folder, const std::string& method, int6
   return replay;
 }
 
-/// How far f32 may be from the f64 numbers: a multiple of how far PyTorch's own f32 runs were. Rounding is
-/// chance, so a term is held against the worst one of its iteration.
-double f32_term_tolerance(const json& iteration, size_t t) {
+/// How far a term may be from the f64 numbers in f32: a multiple of how far PyTorch's own f32 runs were.
+/// Rounding is chance, so a term is held against the worst one of its iteration, and against its own worst
+/// until then: PyTorch's consistency loss, a small difference of two networks, happens to be 2e-4 off in one
+/// iteration and 7e-6 in the next.
+double f32_term_tolerance(const json& iterations, size_t t, const std::string& term) {
+  const json& iteration = iterations[t];
   double worst = 1e-7;
   for (const auto& [name, value] : iteration["deviation"].items()) {
     if (name.rfind("pseudo_voxels", 0) != 0) worst = std::max(worst, value.get<double>());
+  }
+  for (size_t i = 0; i < t; ++i) {
+    const json& earlier = iterations[i]["deviation"];
+    if (earlier.contains(term)) worst = std::max(worst, earlier[term].get<double>());
   }
   // After the first step, a voxel at a threshold may be decided the other way: two of a box of 2 * 21*21*10.
   const double flips = iteration.contains("decisions") && t > 0 ? 2.0 / 8820 : 0;
@@ -170,7 +177,6 @@ double compare_iterations(const Replay& replay, const json& golden, const std::s
   for (size_t t = 0; t < 5; ++t) {
     const json& ours = replay.iterations[t];
     const json& theirs = golden["iterations"][t];
-    const double allowed = precision == "f64" ? 1e-12 : f32_term_tolerance(theirs, t);
     for (const auto& [name, value] : theirs.items()) {
       if (name == "deviation" || name == "decisions") continue;
       // Sizes of BCP's pseudo-labels are not logged; one voxel more or less shows in its losses.
@@ -181,7 +187,7 @@ double compare_iterations(const Replay& replay, const json& golden, const std::s
       const double deviation =
           std::abs(ours[name].get<double>() - reference) / std::max(std::abs(reference), 1e-12);
       largest = std::max(largest, deviation);
-      CHECK(deviation <= allowed);
+      CHECK(deviation <= (precision == "f64" ? 1e-12 : f32_term_tolerance(golden["iterations"], t, name)));
     }
     for (const auto& [name, value] : ours.items()) {  // no loss term of ours without a reference
       INFO(name);

@@ -11,17 +11,12 @@
 #include "engine/optimizer.hpp"
 #include "methods/supervised_loss.hpp"
 #include "tests/gradients.hpp"
+#include "tests/hash_noise.hpp"
 
 using namespace semivox;
+using testing::hash_noise;
 
 namespace {
-
-/// u(i, p) in [-1, 1): the integer hash that weights, images and labels of the reference numbers come from.
-double noise(uint32_t i, uint32_t p) {
-  const uint32_t s = (i + 1) * 747796405u + (p + 1) * 2891336453u;
-  const uint32_t w = ((s >> ((s >> 28) + 4)) ^ s) * 277803737u;
-  return 2.0 * ((w >> 22) ^ w) / 4294967296.0 - 1.0;
-}
 
 /// Sets element i to f(i).
 template <class F>
@@ -48,13 +43,13 @@ void fill_weights(ParameterSet& set) {
           parameter.name.find("up_") == 0 || parameter.name.find("_up.") != std::string::npos;
       const int64_t volume = parameter.dims[2] * parameter.dims[3] * parameter.dims[4];
       const double fan = static_cast<double>(transposed ? parameter.dims[0] : parameter.dims[1] * volume);
-      assign(parameter.value, [&](uint32_t i) { return std::sqrt(6 / fan) * noise(i, number); });
+      assign(parameter.value, [&](uint32_t i) { return std::sqrt(6 / fan) * hash_noise(i, number); });
     } else if (ends_with(parameter.name, "slope")) {
-      assign(parameter.value, [&](uint32_t i) { return 0.25 + 0.1 * noise(i, number); });
+      assign(parameter.value, [&](uint32_t i) { return 0.25 + 0.1 * hash_noise(i, number); });
     } else if (ends_with(parameter.name, "weight")) {
-      assign(parameter.value, [&](uint32_t i) { return 1 + 0.1 * noise(i, number); });
+      assign(parameter.value, [&](uint32_t i) { return 1 + 0.1 * hash_noise(i, number); });
     } else {
-      assign(parameter.value, [&](uint32_t i) { return 0.05 * noise(i, number); });
+      assign(parameter.value, [&](uint32_t i) { return 0.05 * hash_noise(i, number); });
     }
   }
   for (Parameter& buffer : set.buffers())
@@ -73,7 +68,7 @@ const Shape kInput{2, 1, 32, 32, 16};
 
 Tensor reference_image(DType dtype) {
   Tensor x = Tensor::empty(kInput, dtype, {});
-  assign(x, [](uint32_t i) { return std::sin(0.013 * i) + 0.5 * noise(i, 9999); });
+  assign(x, [](uint32_t i) { return std::sin(0.013 * i) + 0.5 * hash_noise(i, 9999); });
   return x;
 }
 
@@ -243,7 +238,7 @@ void check_network_gradient(const NetworkOptions& options, Shape shape) {
   ParameterSet& set = network->parameters();
   fill_weights(set);
   const Variable x(Tensor::empty(shape, DType::f64, {}), true);
-  assign(x.value(), [](uint32_t i) { return std::sin(0.7 * i) + noise(i, 1); });
+  assign(x.value(), [](uint32_t i) { return std::sin(0.7 * i) + hash_noise(i, 1); });
   const Tensor labels = Tensor::empty(shape.with_channels(1), DType::u8, {});
   for (int64_t i = 0; i < labels.elements(); ++i) labels.data<uint8_t>()[i] = i % 7 < 3;
   const auto loss = [&] {
@@ -274,9 +269,9 @@ int64_t count_of(const NetworkOptions& options) {
 }  // namespace
 
 TEST_CASE("the reference image and labels are the card's") {
-  CHECK(noise(0, 0) == doctest::Approx(0.31832626).epsilon(1e-7));
-  CHECK(noise(1, 0) == doctest::Approx(-0.04300540).epsilon(1e-6));
-  CHECK(noise(1000, 7) == doctest::Approx(-0.95626251).epsilon(1e-8));
+  CHECK(hash_noise(0, 0) == doctest::Approx(0.31832626).epsilon(1e-7));
+  CHECK(hash_noise(1, 0) == doctest::Approx(-0.04300540).epsilon(1e-6));
+  CHECK(hash_noise(1000, 7) == doctest::Approx(-0.95626251).epsilon(1e-8));
   const Tensor image = reference_image(DType::f64);
   CHECK(mean_of(image.to_doubles()) * static_cast<double>(image.elements()) ==
         doctest::Approx(77.2591139).epsilon(1e-8));
@@ -467,7 +462,7 @@ TEST_CASE("dropout before the output layer drops whole channels and doubles the 
   set.touch();
   const Shape shape{8, 1, 16, 16, 16};
   const Variable x(Tensor::empty(shape, DType::f32, {}));
-  assign(x.value(), [](uint32_t i) { return noise(i, 3); });
+  assign(x.value(), [](uint32_t i) { return hash_noise(i, 3); });
   const NoGrad no_grad;
   const auto run = [&](bool training, uint64_t step) {
     Random random(17, step);
@@ -503,7 +498,7 @@ TEST_CASE("a teacher computes what its student computes, and records nothing") {
   student->parameters().initialize(3);
   teacher->parameters().copy_from(student->parameters());
   const Variable x(Tensor::empty({2, 1, 16, 16, 16}, DType::f32, {}));
-  assign(x.value(), [](uint32_t i) { return noise(i, 3); });
+  assign(x.value(), [](uint32_t i) { return hash_noise(i, 3); });
   Random random(1, 1), same(1, 1);
   const Variable a = student->forward(x, {true, &random}), b = teacher->forward(x, {true, &same});
   CHECK(a.value().to_doubles() == b.value().to_doubles());

@@ -1,0 +1,28 @@
+// 3x3x3 convolutions in f32 by Winograd's minimal filtering (Lavin and Gray, CVPR 2016), for processors with
+// AVX-512.
+//
+// F(2x2, 3x3) along height and width: a tile of 4x4 input voxels gives 2x2 output voxels with 16
+// multiplications for each pair of channels instead of 36. The three taps along depth stay plain sums.
+// Rounding errors are a small multiple of those of the direct sum.
+#pragma once
+
+#include "kernels/conv_grids.hpp"
+
+namespace semivox::kernels::winograd {
+
+/// True when these functions take the layer, and are known to be faster: 3x3x3, stride 1, padding 1, 16, 32,
+/// 64 or more channels (multiples of 16, at most 128) on both sides, f32.
+bool takes(const ConvGeometry& geometry, const Tensor& x, const Tensor& y);
+
+/// y = act(conv(x) + bias). x (N, D, H, W, Ci), y (N, D, H, W, Co), bias (Co) or undefined. `slope` is the
+/// activation's below zero, 1 for none.
+void forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
+             float slope, Tensor& y);
+
+/// dx = gradient of the input.
+void backward_data(const ConvGeometry& geometry, const Tensor& dy, const ConvWeights& weights, Tensor& dx);
+
+/// Adds the weight gradient to dw (Co, Ci, 3, 3, 3).
+void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw);
+
+}  // namespace semivox::kernels::winograd
