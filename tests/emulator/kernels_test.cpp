@@ -85,6 +85,29 @@ TEST_CASE("emulated norm blocks") {
   });
 }
 
+TEST_CASE("emulated folding of a norm into weights, activation") {
+  compare({0}, [](Device device) {
+    const int64_t channels = 5, run = 27;  // weights of 5 output and 2 input channels, in both layers' orders
+    FullBlock full(Norm::batch, channels, 1, device);
+    const Tensor weights = noise({1, channels * 2 * run, 1, 1, 1}, 1).to(device);
+    std::vector<Tensor> written;
+    for (const int64_t values : {2 * run, run}) {
+      Tensor folded = Tensor::empty(weights.shape(), DType::f32, device);
+      Tensor bias = Tensor::empty({1, channels, 1, 1, 1}, DType::f32, device);
+      kernels::fold_norm(full.block, weights, values, folded, bias);
+      written.insert(written.end(), {folded, bias});
+    }
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const Shape shape{2, channels, 3, 7, 11};
+      Tensor alone = noise(shape, 2, dtype).to(device), with_skip = noise(shape, 3, dtype).to(device);
+      kernels::activate(alone, 0.1, {});
+      kernels::activate(with_skip, 0, noise(shape, 4, dtype).to(device));
+      written.insert(written.end(), {alone, with_skip});
+    }
+    return written;
+  });
+}
+
 TEST_CASE("emulated channel operations") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     compare({0}, [&](Device device) {

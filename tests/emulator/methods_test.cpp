@@ -97,11 +97,6 @@ TEST_CASE("emulated iterations of every method") {
   }
 }
 
-TEST_CASE("emulated iterations of the other networks") {
-  for (const std::string& network : network_names()) {
-    CAPTURE(network);
-    if (network != "vnet") {
-      compare({1e-4}, [&](Device device) { return train(find_method("supervised"), network, device); });
-    }
-  }
+TEST_CASE("emulated iteration of the original V-Net") {
+  compare({1e-4}, [](Device device) { return train(find_method("supervised"), "vnet_original", device); });
 }
