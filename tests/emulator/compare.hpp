@@ -52,10 +52,11 @@ inline double deviation(const std::vector<double>& found, const std::vector<doub
   return largest == 0 ? 0 : largest / std::sqrt(square / static_cast<double>(expected.size()));
 }
 
-/// `run(device)` makes a list of tensors. Those of the device must lie within `tolerance` of the CPU's (see
-/// `deviation`; 0: the same numbers), and must be the same numbers for every order of the threads.
+/// `run(device)` makes a list of tensors. Those of the device must lie within `tolerances`, the last of which
+/// holds for all that follow, of the CPU's (see `deviation`; 0: the same numbers), and must be the same
+/// numbers for every order of the threads.
 template <class F>
-void compare(double tolerance, const F& run) {
+void compare(const std::vector<double>& tolerances, const F& run) {
   std::vector<std::vector<double>> expected, first;
   for (const Tensor& tensor : run(kCpu)) expected.push_back(tensor.to_doubles());
   for (const uint64_t seed : {0, 1, 2}) {
@@ -70,7 +71,7 @@ void compare(double tolerance, const F& run) {
     REQUIRE(found.size() == expected.size());
     for (size_t i = 0; i < found.size(); ++i) {
       CAPTURE(i);
-      CHECK(deviation(found[i], expected[i]) <= tolerance);
+      CHECK(deviation(found[i], expected[i]) <= tolerances[std::min(i, tolerances.size() - 1)]);
       if (seed > 0) CHECK(deviation(found[i], first[i]) == 0);
     }
     if (seed == 0) first = std::move(found);

@@ -1,13 +1,13 @@
-// Convolutions of the emulated build, without a library: on the device by the kernels of
-// kernels/conv_direct.cu, which cuDNN's callers fall back on as well, on the CPU by the plain loops.
+// The convolutions of the emulated build, in place of kernels/conv.cpp and the libraries behind it: on the
+// device the kernels of kernels/conv_direct.cu, on the CPU the plain loops.
 #include "kernels/conv_direct.hpp"
+#include "kernels/norm.hpp"
 
 namespace semivox::kernels {
 
-namespace cudnn {
-
 void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
                   Tensor& y) {
+  if (!x.device().is_cuda()) return reference::conv_forward(g, x, weights, bias, y);
   if (g.transposed) {
     direct::to_fine(g, x, weights.values, y);
   } else {
@@ -16,7 +16,14 @@ void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& wei
   if (bias.defined()) direct::add_bias(y, bias);
 }
 
+void conv_forward_act(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
+                      double slope, const Tensor& skip, Tensor& y) {
+  conv_forward(g, x, weights, bias, y);
+  activate(y, slope, skip);
+}
+
 void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
+  if (!dx.device().is_cuda()) return reference::conv_backward_data(g, dy, weights, dx);
   if (g.transposed) {
     direct::to_coarse(g, dy, weights.values, dx);
   } else {
@@ -25,26 +32,8 @@ void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeigh
 }
 
 void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
+  if (!x.device().is_cuda()) return reference::conv_backward_weights(g, x, dy, dw);
   direct::to_weights(g, g.transposed ? dy : x, g.transposed ? x : dy, dw);
 }
-
-}  // namespace cudnn
-
-namespace onednn {
-
-void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
-                  Tensor& y) {
-  reference::conv_forward(g, x, weights, bias, y);
-}
-
-void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
-  reference::conv_backward_data(g, dy, weights, dx);
-}
-
-void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
-  reference::conv_backward_weights(g, x, dy, dw);
-}
-
-}  // namespace onednn
 
 }  // namespace semivox::kernels

@@ -66,7 +66,7 @@ struct Failing {
 TEST_CASE("emulated map") {
   for (const int64_t n : {0, 1, 255, 256, 257, 1000}) {
     CAPTURE(n);
-    compare(0, [&](Device device) {
+    compare({0}, [&](Device device) {
       const Tensor out = Tensor::zeros({1, n + 1, 1, 1, 1}, DType::f64, device);
       kernels::map(device, "test", n, AddIndex{out.data<double>()});
       return std::vector{out};
@@ -88,7 +88,7 @@ TEST_CASE("emulated map_channels") {
     for (const int64_t voxels : {0, 1, 37, 300}) {
       CAPTURE(channels);
       CAPTURE(voxels);
-      compare(0, [&](Device device) {
+      compare({0}, [&](Device device) {
         const Tensor out = Tensor::zeros({3, channels, 1, 1, voxels}, DType::f64, device);
         kernels::map_channels(device, "test", 3, voxels, channels, AddPosition{out.data<double>(), channels});
         return std::vector{out};
@@ -103,7 +103,7 @@ TEST_CASE("emulated sum_samples") {
       CAPTURE(samples);
       CAPTURE(voxels);
       const Tensor values = integers({samples, 1, 1, 1, voxels}, 1);
-      compare(0, [&](Device device) {
+      compare({0}, [&](Device device) {
         const Tensor x = values.to(device);
         const Tensor one = Tensor::empty({1, samples, 1, 1, 1}, DType::f64, device);
         const Tensor three = Tensor::empty({1, samples * 3, 1, 1, 1}, DType::f64, device);
@@ -123,7 +123,7 @@ TEST_CASE("emulated sum_channels") {
       CAPTURE(channels);
       CAPTURE(voxels);
       const Tensor values = integers({2, channels, 1, 1, voxels}, 2);
-      compare(0, [&](Device device) {
+      compare({0}, [&](Device device) {
         const Tensor x = values.to(device);
         const Tensor one = Tensor::empty({1, 2 * channels, 1, 1, 1}, DType::f64, device);
         const Tensor three = Tensor::empty({1, 2 * 3 * channels, 1, 1, 1}, DType::f64, device);

@@ -164,32 +164,26 @@ std::string describe_block() {
   return text;
 }
 
-/// Lets those warp operations go on whose lanes have all arrived or ended.
-void settle_warp(unsigned warp) {
+/// Lets a warp operation go on if all lanes of its mask have arrived, like the waiting `thread`, or ended.
+void settle(const Thread& thread) {
+  const unsigned warp = thread.number / kWarp, mask = thread.mask;
   Thread* const lanes = &block.threads[warp * kWarp];
   const unsigned count =
       std::min<unsigned>(kWarp, static_cast<unsigned>(block.threads.size()) - warp * kWarp);
-  for (unsigned first = 0; first < count; ++first) {
-    if (lanes[first].state != State::in_warp) continue;
-    const unsigned mask = lanes[first].mask;
-    unsigned taking_part = 0, ballot = 0;
-    bool complete = true;
-    for (unsigned l = 0; l < count; ++l) {
-      if ((mask >> l & 1) == 0 || lanes[l].state == State::done) continue;
-      complete = complete && lanes[l].state == State::in_warp && lanes[l].mask == mask &&
-                 same_place(lanes[l], lanes[first]);
-      taking_part |= 1u << l;
-      if (lanes[l].word != 0) ballot |= 1u << l;
-    }
-    if (!complete) continue;
-    if (lanes[first].orders_memory) ++block.warp_barriers[warp];
-    for (unsigned l = 0; l < count; ++l) {
-      if ((taking_part >> l & 1) == 0) continue;
-      Thread& lane = lanes[l];
-      lane.source_took_part = taking_part >> lane.source_lane & 1;
-      lane.received = {lane.source_took_part ? lanes[lane.source_lane].word : 0, ballot};
-      make_ready(lane);
-    }
+  unsigned taking_part = 0, ballot = 0;
+  for (unsigned l = 0; l < count; ++l) {
+    if ((mask >> l & 1) == 0 || lanes[l].state == State::done) continue;
+    if (lanes[l].state != State::in_warp || lanes[l].mask != mask || !same_place(lanes[l], thread)) return;
+    taking_part |= 1u << l;
+    if (lanes[l].word != 0) ballot |= 1u << l;
+  }
+  if (thread.orders_memory) ++block.warp_barriers[warp];
+  for (unsigned l = 0; l < count; ++l) {
+    if ((taking_part >> l & 1) == 0) continue;
+    Thread& lane = lanes[l];
+    lane.source_took_part = taking_part >> lane.source_lane & 1;
+    lane.received = {lane.source_took_part ? lanes[lane.source_lane].word : 0, ballot};
+    make_ready(lane);
   }
 }
 
@@ -206,7 +200,10 @@ void run_thread() {
   }
   current->state = State::done;
   ++block.done;
-  settle_warp(current->number / kWarp);
+  const unsigned first = current->number / kWarp * kWarp;  // others of the warp need not wait for it any more
+  for (unsigned i = first; i < first + kWarp && i < block.threads.size(); ++i) {
+    if (block.threads[i].state == State::in_warp) settle(block.threads[i]);
+  }
 }
 
 void begin(Thread& thread) {
@@ -350,7 +347,7 @@ Exchanged exchange(const char* operation, unsigned mask, uint64_t word, unsigned
   thread.source_lane = source_lane;
   thread.orders_memory = orders_memory;
   thread.state = State::in_warp;
-  settle_warp(thread.number / kWarp);
+  settle(thread);
   wait();
   if (!thread.source_took_part) {
     fail(place(thread) + " reads lane " + std::to_string(source_lane) + ", which takes no part");

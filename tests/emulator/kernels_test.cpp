@@ -68,26 +68,49 @@ TEST_CASE("emulated norm blocks") {
       CAPTURE(static_cast<int>(norm));
       CAPTURE(static_cast<int>(mode));
       // The sums are added up in another order than on the CPU.
-      compare(2e-6, [&](Device device) {
+      compare({2e-6}, [&](Device device) {
         return run_block(device, norm, mode, true, {3, 6, 5, 7, 9}, 3, DType::f32);
       });
       // A last-bit difference in scale or shift may round a bf16 the other way.
-      compare(2e-2, [&](Device device) {
+      compare({2e-2}, [&](Device device) {
         return run_block(device, norm, mode, true, {2, 6, 1, 33, 35}, 2, DType::bf16);
       });
     }
   }
-  compare(2e-6, [](Device device) {
+  compare({2e-6}, [](Device device) {
     return run_block(device, Norm::batch, Skip::after, false, {2, 3, 3, 5, 7}, 1, DType::f32);
   });
-  compare(2e-6, [](Device device) {  // more channels than a block has threads
+  compare({2e-6}, [](Device device) {  // more channels than a block has threads
     return run_block(device, Norm::group, Skip::before, true, {2, 258, 2, 3, 1}, 6, DType::f32);
+  });
+}
+
+TEST_CASE("emulated folding of a norm into weights, activation") {
+  compare({0}, [](Device device) {
+    const int64_t channels = 5, run = 27;  // weights of 5 output and 2 input channels, in both layers' orders
+    FullBlock full(Norm::batch, channels, 1, device);
+    const Tensor weights = noise({1, channels * 2 * run, 1, 1, 1}, 1).to(device);
+    std::vector<Tensor> written;
+    for (const int64_t values : {2 * run, run}) {
+      Tensor folded = Tensor::empty(weights.shape(), DType::f32, device);
+      Tensor bias = Tensor::empty({1, channels, 1, 1, 1}, DType::f32, device);
+      kernels::fold_norm(full.block, weights, values, folded, bias);
+      written.insert(written.end(), {folded, bias});
+    }
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const Shape shape{2, channels, 3, 7, 11};
+      Tensor alone = noise(shape, 2, dtype).to(device), with_skip = noise(shape, 3, dtype).to(device);
+      kernels::activate(alone, 0.1, {});
+      kernels::activate(with_skip, 0, noise(shape, 4, dtype).to(device));
+      written.insert(written.end(), {alone, with_skip});
+    }
+    return written;
   });
 }
 
 TEST_CASE("emulated channel operations") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    compare(0, [&](Device device) {
+    compare({0}, [&](Device device) {
       const Shape shape{2, 5, 3, 7, 11};
       const Tensor a = noise(shape, 1, dtype).to(device),
                    b = noise(shape.with_channels(3), 2, dtype).to(device),
@@ -95,7 +118,7 @@ TEST_CASE("emulated channel operations") {
       return std::vector{kernels::concat_channels(a, b), kernels::take_channels(a, 1, 3),
                          kernels::repeat_channel(single, 7), kernels::sum_over_channels(a)};
     });
-    compare(1e-6, [&](Device device) {
+    compare({1e-6}, [&](Device device) {
       Tensor sums = noise({1, 5, 1, 1, 1}, 4).to(device);
       kernels::add_channel_sums(noise({2, 5, 9, 11, 13}, 5, dtype).to(device), sums);
       return std::vector{sums};
@@ -105,7 +128,7 @@ TEST_CASE("emulated channel operations") {
 
 TEST_CASE("emulated mixing") {
   const std::array<int64_t, 3> size{7, 9, 11};
-  compare(0, [&](Device device) {
+  compare({0}, [&](Device device) {
     const Tensor mask = kernels::box_mask(size, kernels::draw_grid_boxes(size, {3, 1, 1}), device);
     std::vector<Tensor> written{mask, kernels::box_mask(size, {kernels::draw_band(size, {3, 1, 2})}, device),
                                 kernels::box_mask(size, {}, device)};
@@ -123,7 +146,7 @@ TEST_CASE("emulated mixing") {
 TEST_CASE("emulated maps from logits") {
   for (const int64_t classes : {2, 3, 16}) {
     CAPTURE(classes);
-    compare(0, [&](Device device) {
+    compare({0}, [&](Device device) {
       const Shape shape{2, classes, 5, 7, 11};
       const Tensor a = noise(shape, 1).to(device), b = noise(shape, 2).to(device);
       const Tensor p = kernels::softmax(a);
@@ -145,7 +168,7 @@ TEST_CASE("emulated connected components, while threads merge in between") {
   const auto run = [](const Shape& shape, int neighbours, double density) {
     CAPTURE(shape.str());
     CAPTURE(neighbours);
-    compare(0, [&](Device device) {
+    compare({0}, [&](Device device) {
       const Tensor mask = labels(shape, 1, 2, density).to(device);
       const Tensor classes = labels(shape, 2, 4).to(device);
       Tensor numbers = Tensor::empty(shape, DType::i32, device);
@@ -167,7 +190,7 @@ TEST_CASE("emulated connected components, while threads merge in between") {
 TEST_CASE("emulated distance transform") {
   for (const DType dtype : {DType::f32, DType::f64}) {
     for (const double density : {0.0, 0.01, 0.5}) {
-      compare(0, [&](Device device) {
+      compare({0}, [&](Device device) {
         const Shape shape{2, 1, 5, 13, 9};
         const Tensor mask = labels(shape, 1, 2, density).to(device);
         Tensor unit = Tensor::empty(shape, dtype, device), spaced = Tensor::empty(shape, dtype, device);
@@ -187,7 +210,7 @@ TEST_CASE("emulated gather") {
     i16.data<int16_t>()[i] = static_cast<int16_t>(3000 * f32.data<float>()[i]);
   }
   const Tensor label = labels({1, 1, d, h, w}, 3, 3);
-  compare(0, [&](Device device) {
+  compare({0}, [&](Device device) {
     const Tensor a = f32.to(device), b = u8.to(device), c = i16.to(device), l = label.to(device);
     const std::vector<kernels::GatherSample> samples{
         // A crop that begins and ends outside, a mirrored crop, and a quarter turn in the (d, h) plane.
@@ -218,7 +241,7 @@ TEST_CASE("emulated gather") {
 }
 
 TEST_CASE("emulated sliding window") {
-  compare(0, [](Device device) {
+  compare({0}, [](Device device) {
     const Tensor weights = noise({1, 5 + 6 + 37, 1, 1, 1}, 2).to(device);
     Tensor scores = Tensor::zeros({1, 3, 9, 8, 40}, DType::f32, device);
     for (const kernels::WindowPlace& place :
@@ -238,7 +261,7 @@ TEST_CASE("emulated direct convolution") {
   const kernels::ConvGeometry half{3, 2, {2, 2, 2}, {2, 2, 2}, {0, 0, 0}, false};
   for (const kernels::ConvGeometry& g : {same, flat, half}) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      compare(0, [&](Device device) {
+      compare({0}, [&](Device device) {
         const Shape fine_shape{2, g.in_channels, 5, 7, 9}, coarse_shape = g.output_shape(fine_shape);
         const int64_t taps = g.kernel[0] * g.kernel[1] * g.kernel[2];
         const Tensor weights = noise({1, g.weight_count(), 1, 1, 1}, 1).to(device);
@@ -263,7 +286,7 @@ TEST_CASE("emulated direct convolution") {
 
 TEST_CASE("emulated arithmetic") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    compare(0, [&](Device device) {
+    compare({0}, [&](Device device) {
       const Shape shape{1, 3, 5, 7, 11};
       Tensor a = noise(shape, 1, dtype).to(device), filled = Tensor::empty(shape, dtype, device);
       const Tensor b = noise(shape, 2, dtype).to(device);
@@ -278,7 +301,7 @@ TEST_CASE("emulated arithmetic") {
 TEST_CASE("emulated optimisers, moving average and first values") {
   for (const char* name : {"sgd", "adam", "adamw"}) {
     CAPTURE(name);
-    compare(0, [&](Device device) {
+    compare({0}, [&](Device device) {
       ParameterSet student, teacher;
       for (ParameterSet* set : {&student, &teacher}) {
         set->declare("a", {7, 41}, Initializer::normal(0.5));
