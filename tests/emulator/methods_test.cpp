@@ -89,9 +89,9 @@ TEST_CASE("emulated losses") {
   }
 }
 
-// BCP is not among them: its pseudo-labels are the largest component of hard decisions, and on a random network one
-// voxel that rounding moves across the boundary can join or part components. Its kernels and its loss are compared
-// one by one.
+// BCP is not among them: its pseudo-labels are the largest component of hard decisions, and on a random
+// network one voxel that rounding moves across the boundary can join or part components. Its kernels and its
+// loss are compared one by one.
 TEST_CASE("emulated iterations of the methods without hard pseudo-labels") {
   for (const char* name : {"supervised", "mean_teacher", "ua_mt"}) {
     const MethodInfo& info = find_method(name);
