@@ -184,8 +184,8 @@ using Multiply = void (*)(const float*, const float*, int64_t, float*, int64_t);
 /// The product of up to 24 / `Width` tiles. Behind the last tile there is room to read and to write.
 template <int64_t Channels, int Width>
 Multiply multiply_for(int64_t rows) {
-  if (3 * rows * Width > 48) return multiply<Channels, 24 / Width, Width>;
-  return 3 * rows * Width > 24 ? multiply<Channels, 16 / Width, Width> : multiply<Channels, 8 / Width, Width>;
+  if (rows * Width > 16) return multiply<Channels, 24 / Width, Width>;
+  return rows * Width > 8 ? multiply<Channels, 16 / Width, Width> : multiply<Channels, 8 / Width, Width>;
 }
 
 template <int Width>
