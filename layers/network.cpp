@@ -3,6 +3,7 @@
 #include "engine/arithmetic.hpp"
 #include "layers/cvbm.hpp"
 #include "layers/mc_net.hpp"
+#include "layers/mcf.hpp"
 #include "layers/resvnet.hpp"
 #include "layers/ss_net.hpp"
 #include "layers/unet2d.hpp"
@@ -73,6 +74,7 @@ constexpr NetworkKind kNetworks[] = {
     {"cvbm_2d", "batchnorm", 0.5, make<CVBM2D>},
     {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
+    {"mcf", "batchnorm", 0.5, make<MCF>},
     {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},
     {"unet2d_ss", "batchnorm", 0.5, make<UNet2DContrast>},
     {"unet3d_rcps", "batchnorm", 0, make<UNet3DRCPS>},
