@@ -70,7 +70,8 @@ struct GatherKeys {
   }
 };
 
-/// The similarities of an anchor, computed where they are needed.
+/// The similarities of an anchor, computed where they are needed. The pragmas keep the compiler from unrolling
+/// a tile into scalars before it makes vectors of it.
 template <class T>
 struct Similarities {
   const T* a;              // (N, F)
@@ -100,6 +101,7 @@ struct Similarities {
     const T* k = keys + list * features * places + first;
     for (int64_t f = 0; f < features; ++f) {
       const T value = q[f];
+#pragma omp simd
       for (int j = 0; j < kWidth; ++j) s[j] += value * k[f * places + j];
     }
     for (int j = 0; j < kWidth; ++j) {
@@ -181,6 +183,7 @@ struct AnchorGradient {
         const T* k = s.keys + list * s.features * s.places + first;
         for (int64_t f = 0; f < s.features; ++f) {
           T total = T(0);
+#pragma omp simd reduction(+ : total)
           for (int j = 0; j < kTile; ++j) total += push[j] * k[f * s.places + j];
           dq[f] += total;
         }
@@ -219,6 +222,7 @@ struct KeyGradient {
         for (int j = 0; j < kWidth; ++j) push[j] = exponential(push[j] - log_sum) * scale;
         for (int64_t f = 0; f < s.features; ++f) {
           const T value = q[f];
+#pragma omp simd
           for (int j = 0; j < kWidth; ++j) out[f * s.places + j] += push[j] * value;
         }
       }

@@ -19,7 +19,7 @@ struct Classify {
   T* confidence;     // (rows)
   int count;
   SEMIVOX_HD void operator()(int64_t row) const {
-    T p[kMaxClasses];
+    T p[kMaxClasses] = {};
     semivox::softmax(logits + row * count, count, p);
     int best = 0;
     for (int c = 1; c < count; ++c) best = p[c] > p[best] ? c : best;

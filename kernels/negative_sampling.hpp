@@ -23,7 +23,7 @@ ClassMap confident_classes(const Tensor& logits);
 
 /// Lists of negatives, one for the anchors of each class. They are padded to a multiple of `kKeyTile` places.
 struct NegativeLists {
-  static constexpr int64_t kKeyTile = 16;
+  static constexpr int64_t kKeyTile = 32;
   Tensor chosen;  ///< i32 (C, places): 1 + number of the voxel, counted over all samples; 0: no voxel
   Tensor place;   ///< i32 (C, voxels): where a voxel stands in the list, -1: nowhere
 };

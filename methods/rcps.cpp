@@ -18,6 +18,7 @@
 #include "kernels/resize.hpp"
 #include "layers/voxel_contrast.hpp"
 #include "methods/method.hpp"
+#include "methods/rcps_views.hpp"
 
 namespace semivox {
 
@@ -40,44 +41,6 @@ std::vector<double> parse_class_weights(const std::string& value, int64_t classe
   }
   return weights;
 }
-
-/// How the two views of a patch are drawn: y = contrast x, y + brightness mean(y), and noise on some of them.
-struct ViewOptions {
-  double contrast, brightness, noise, probability;
-  bool sticky;
-
-  explicit ViewOptions(OptionReader& options)
-      : contrast(options.number("contrast_range", 0.5, "a view is scaled by 1 +- this", 0, 1)),
-        brightness(options.number("brightness_range", 0.5, "+- this part of its mean is added to a view", 0)),
-        noise(options.number("noise_max", 0.1, "highest standard deviation of the noise on a view", 0)),
-        probability(options.number("noise_probability", 0.5, "how often a view gets noise", 0, 1)),
-        sticky(options.flag("noise_sticky", false,
-                            "a view without noise of its own gets the previous view's (official code)")) {}
-
-  /// View number k of `views` in this iteration; number k of `noise` streams is its own.
-  kernels::IntensityChange draw(int64_t k, int64_t views, RandomStream draws,
-                                RandomStream noise_stream) const {
-    const auto number = [&](int64_t i) { return 4 * static_cast<uint64_t>(k) + static_cast<uint64_t>(i); };
-    kernels::IntensityChange change;
-    change.contrast = static_cast<float>(1 + contrast * (2.0 * draws.uniform(number(0)) - 1));
-    change.brightness = static_cast<float>(brightness * (2.0 * draws.uniform(number(1)) - 1));
-    if (noise == 0 || probability == 0) return change;
-    while (!(draws.uniform(number(2)) < static_cast<float>(probability))) {
-      // Sticky noise is that of the last view that drew some, perhaps many iterations ago.
-      if (!sticky || (k == 0 && draws.step <= 1)) return change;
-      if (k == 0) {
-        --draws.step;
-        --noise_stream.step;
-        k = views;
-      }
-      --k;
-    }
-    change.noise = static_cast<float>(noise * draws.uniform(number(3)));
-    change.random = noise_stream;
-    change.random.stream += static_cast<uint64_t>(k);
-    return change;
-  }
-};
 
 class Rcps : public Method {
  public:
@@ -195,7 +158,7 @@ class Rcps : public Method {
   double sharpening_;
   std::string class_weights_;
   std::vector<double> weights_;
-  ViewOptions views_;
+  RcpsViews views_;
   VoxelContrastOptions contrast_;
   StudentTeacher nets_;
 };
