@@ -15,7 +15,7 @@ struct IntensityChange {
   float contrast = 1;
   float brightness = 0;  ///< part of the mean over all voxels and channels of the scaled sample
   float noise = 0;       ///< standard deviation; element i of the sample gets normal number i of `random`
-  RandomStream random;
+  RandomStream random{};
 };
 
 /// A changed copy of x (N,C,D,H,W) f32; one change per sample.

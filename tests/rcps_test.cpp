@@ -164,7 +164,8 @@ TEST_CASE("rcps views: ranges, frequencies, and every part can be switched off")
 }
 
 TEST_CASE("rcps views: sticky noise is that of the last view that drew some, over the iterations") {
-  OptionReader fresh_options, sticky_options({{"noise_sticky", "true"}});
+  OptionReader fresh_options;
+  OptionReader sticky_options(std::map<std::string, std::string>{{"noise_sticky", "true"}});
   const RcpsViews fresh(fresh_options), sticky(sticky_options);
   constexpr int64_t kViews = 4;
   float last = 0;
@@ -290,10 +291,11 @@ TEST_CASE("rcps: terms and views can be switched off") {
 
 TEST_CASE("rcps: a saved state goes on identically") {
   const TemporaryFolder folder;
-  const Tiny one({{"noise_sticky", "true"}});
+  const std::map<std::string, std::string> sticky{{"noise_sticky", "true"}};
+  const Tiny one(sticky);
   for (int64_t t = 0; t < 3; ++t) one.step(t);
   save_checkpoint(folder / "state.safetensors", *one.method, {0, 3}, {});
-  const Tiny two({{"noise_sticky", "true"}}, 4);  // other first weights
+  const Tiny two(sticky, 4);  // other first weights
   const Progress progress = load_checkpoint(folder / "state.safetensors", *two.method, {});
   CHECK(progress.iteration == 3);
   for (int64_t t = 3; t < 5; ++t) CHECK(one.step(t) == two.step(t));
@@ -302,13 +304,14 @@ TEST_CASE("rcps: a saved state goes on identically") {
 }
 
 TEST_CASE("rcps: several foreground classes, with weights of their own") {
-  CHECK(std::isfinite(Tiny({{"class_weights", "10,2"}}, 3, 3).step(0)[0].second));
+  CHECK(std::isfinite(
+      Tiny(std::map<std::string, std::string>{{"class_weights", "10,2"}}, 3, 3).step(0)[0].second));
   CHECK(std::isfinite(Tiny({}, 3, 3).step(0)[0].second));
 }
 
 TEST_CASE("rcps: wrong networks and options are named") {
   const auto build = [](const std::string& network, int64_t classes, const std::string& weights) {
-    OptionReader options({{"class_weights", weights}});
+    OptionReader options(std::map<std::string, std::string>{{"class_weights", weights}});
     MethodSetup setup;
     setup.network.name = network;
     setup.network.classes = classes;
