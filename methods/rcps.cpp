@@ -12,6 +12,7 @@
 // predictions. w(e) = exp(-5 (1 - e/E)^2) grows once per epoch.
 #include "methods/rcps.hpp"
 
+#include <cmath>
 #include <sstream>
 
 #include "kernels/intensity.hpp"
@@ -27,15 +28,15 @@ namespace {
 /// Weights of all classes, 1 for the background, from "10" (every other class) or "10,5,2" (one each).
 std::vector<double> parse_class_weights(const std::string& value, int64_t classes) {
   std::vector<double> weights{1.0};
-  std::istringstream in(value);
+  bool valid = true;
+  std::istringstream in(value + ',');
   for (std::string entry; std::getline(in, entry, ',');) {
     char* end = nullptr;
     weights.push_back(std::strtod(entry.c_str(), &end));
-    if (entry.empty() || *end != 0 || !(weights.back() >= 0)) weights.clear();
-    if (weights.empty()) break;
+    valid = valid && !entry.empty() && *end == 0 && weights.back() >= 0 && std::isfinite(weights.back());
   }
   if (weights.size() == 2) weights.resize(static_cast<size_t>(classes), weights.back());
-  if (static_cast<int64_t>(weights.size()) != classes) {
+  if (!valid || static_cast<int64_t>(weights.size()) != classes) {
     throw UsageError(text("option class_weights: found '", value, "', expected one number >= 0 or ",
                           classes - 1, " of them as 10,5,2"));
   }

@@ -323,7 +323,7 @@ TEST_CASE("rcps: wrong networks and options are named") {
                        UsageError);
   CHECK_THROWS_WITH_AS(build("unet3d_rcps", 9, "10"), "rcps: found 9 classes, expected at most 8",
                        UsageError);
-  for (const char* wrong : {"", "x", "10,", "10,5,3,1", "-1", "10,5"}) {
+  for (const std::string wrong : {"", "x", "inf", "10,", "10,5,3,1", "-1", "10,5"}) {
     CAPTURE(wrong);
     CHECK_THROWS_AS(build("unet3d_rcps", 4, wrong), UsageError);
   }
