@@ -64,9 +64,7 @@ class Rcps : public Method {
   std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
-    if (setup.network.name != "unet3d_rcps")
-      throw UsageError(text("network.name: found '", setup.network.name,
-                            "', expected unet3d_rcps for method rcps (logits of four scales, embeddings)"));
+    require_network(find_method("rcps"), setup.network.name, "network");
     if (2 * setup.network.classes > voxel::kMaxChannels)
       throw UsageError(text("rcps: found ", setup.network.classes, " classes, expected at most ",
                             voxel::kMaxChannels / 2));
@@ -164,10 +162,12 @@ class Rcps : public Method {
   StudentTeacher nets_;
 };
 
-const RegisterMethod registration({"rcps", "Zhao et al., Rectified contrastive pseudo supervision, JBHI 2023",
+const RegisterMethod registration({"rcps",
+                                   "Zhao et al., Rectified contrastive pseudo supervision, JBHI 2023",
                                    "one network; rectified pseudo-labels and a voxel-wise contrast between "
                                    "two views of changed intensity",
-                                   [](OptionReader& options) { return std::make_unique<Rcps>(options); }});
+                                   [](OptionReader& options) { return std::make_unique<Rcps>(options); },
+                                   {"unet3d_rcps"}});
 
 }  // namespace
 
