@@ -79,6 +79,11 @@ std::string as_text(const toml::node& node, const std::string& where) {
   throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
 }
 
+/// The setting's key, behind file and line if it came from a file.
+std::string located(const Setting& setting) {
+  return setting.origin == "command line" ? setting.key : text(setting.origin, ": ", setting.key);
+}
+
 }  // namespace
 
 RunConfig::RunConfig() {
@@ -90,9 +95,10 @@ RunConfig::RunConfig() {
   add("data.unlabeled", "-1", "number of the other training cases used, -1 = all");
   add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
   add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
-  add("data.augment", "rotflip", "rotflip (quarter turn, flip, crop), crop, or none (centre crop)");
+  add("data.augment", "rotflip",
+      "rotflip (quarter turn, flip, crop), crop, distort (grid distortion, crop), or none (centre crop)");
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
-  add("network.name", "vnet", "network");
+  add("network.name", "vnet", "network, if the method has none of its own");
   add("network.filters", "16", "width of the first stage");
   add("network.norm", "auto", "none, batchnorm, groupnorm or instancenorm; auto = as published");
   add("network.dropout", "auto", "probability of dropout in training; auto = as published");
@@ -102,16 +108,17 @@ RunConfig::RunConfig() {
   add("train.batch", "4", "images that the student sees per iteration");
   add("train.patch", "112x112x80", "patch size in voxels");
   add("train.lr", "0.01", "learning rate");
-  add("train.schedule", "step", "constant, step or poly");
-  add("train.lr_every", "2500", "step: iterations between two decays");
+  add("train.schedule", "step", "constant, step, poly or warmup_poly (changes once per epoch)");
+  add("train.lr_every", "2500", "step: iterations between two decays; warmup_poly: iterations per epoch");
   add("train.lr_factor", "0.1", "step: factor of a decay");
-  add("train.lr_power", "0.9", "poly: exponent");
+  add("train.lr_power", "0.9", "poly, warmup_poly: exponent");
+  add("train.lr_warmup", "5", "warmup_poly: epochs until the learning rate is reached");
   add("train.optimizer", "sgd", "sgd, adam or adamw");
   add("train.momentum", "0.9", "momentum of sgd");
   add("train.weight_decay", "0.0001", "weight decay on all parameters");
   add("train.precision", "f32", "f32, bf16 (activations), or f64 (CPU, for checks)");
   add("train.seed", "1337", "seed of weights, batches, augmentation, dropout and noise");
-  add("train.init", "", "safetensors file with first weights for all networks");
+  add("train.init", "", "safetensors file with first weights for all networks of its kind");
   add("train.device", "auto", "auto, cpu, cuda or cuda:N");
   add("train.validate_every", "200", "iterations between validations, 0 = never");
   add("train.checkpoint_every", "200", "iterations between two saves of the state");
@@ -184,8 +191,7 @@ void RunConfig::read_file(const std::string& path) {
 const std::string& RunConfig::value(const std::string& key) const { return at(key).value; }
 
 void RunConfig::fail(const Setting& setting, const std::string& expected) const {
-  const std::string where = setting.origin == "command line" ? "" : text(setting.origin, ": ");
-  throw UsageError(text(where, setting.key, ": found '", setting.value, "', expected ", expected));
+  throw UsageError(text(located(setting), ": found '", setting.value, "', expected ", expected));
 }
 
 int64_t RunConfig::integer(const std::string& key, int64_t lowest) const {
@@ -232,6 +238,13 @@ void RunConfig::keep_options_of(const std::string& method, bool typed) {
     const bool from_file = entry.second.origin != "command line" && entry.second.origin != "--set";
     return own.count(entry.first) == 0 && (typed || from_file);
   });
+}
+
+void RunConfig::choose_network_for(const std::string& method) {
+  const MethodInfo& info = find_method(method);
+  Setting& network = *find("network.name");
+  if (network.origin == "default" && !info.networks.empty()) network.value = info.networks.front();
+  require_network(info, network.value, located(network));
 }
 
 std::map<std::string, std::string> RunConfig::method_options() const {

@@ -110,13 +110,17 @@ LearningRate learning_rate(const RunConfig& config) {
     rate.kind = LearningRate::Kind::step;
   } else if (kind == "poly") {
     rate.kind = LearningRate::Kind::poly;
+  } else if (kind == "warmup_poly") {
+    rate.kind = LearningRate::Kind::warmup_poly;
   } else {
-    throw UsageError(text("train.schedule: found '", kind, "', expected constant, step or poly"));
+    throw UsageError(
+        text("train.schedule: found '", kind, "', expected constant, step, poly or warmup_poly"));
   }
   rate.base = config.number("train.lr", 0);
   rate.every = config.integer("train.lr_every", 1);
   rate.factor = config.number("train.lr_factor", 0);
   rate.power = config.number("train.lr_power", 0);
+  rate.warmup = config.integer("train.lr_warmup", 0);
   rate.iterations = config.integer("train.iterations", 1);
   return rate;
 }
@@ -269,7 +273,8 @@ void print_profile(Device device) {
 
 }  // namespace
 
-RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
+RunOutcome execute_run(RunConfig config, const RunRequest& request) {
+  config.choose_network_for(config.value("train.method"));
   const Device device = choose_device(config.value("train.device"));
   OptionReader reader(config.method_options());
   const MethodInfo& info = find_method(config.value("train.method"));
@@ -316,8 +321,10 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   method->build(setup);
   if (!config.value("train.init").empty()) {
     const SafetensorsFile weights = read_safetensors(config.value("train.init"));
-    for (const auto& [name, network] : method->networks())
-      load_weights(*network, weights, config.value("train.init"));
+    for (const auto& [name, network] : method->networks()) {
+      if (network->options().name == setup.network.name)
+        load_weights(*network, weights, config.value("train.init"));
+    }
   }
   write_file(request.folder + "/config.toml", resolved);
   write_file(request.folder + "/split.json", split_json.dump(1) + "\n");
