@@ -13,7 +13,7 @@ struct DtcOptions {
 /// logit: foreground logit b, map: signed distance map t, both (B,1,D,H,W). labels u8 and target (signed
 /// distances of the labels, f32), both (L,1,D,H,W), of the first L >= 1 samples. lambda: weight of the
 /// consistency of b and t. results: loss, Dice, error of the map, consistency, cross-entropy (not in the
-/// loss). Luo et al., AAAI 2021, equations 2-7.
+/// loss). Luo et al., AAAI 2021, as in the official code.
 LossValue dtc_loss(const Variable& logit, const Variable& map, const Tensor& labels, const Tensor& target,
                    double lambda, const DtcOptions& options);
 

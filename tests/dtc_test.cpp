@@ -39,6 +39,9 @@ TEST_CASE("dtc: terms and gradients of the published loss") {
   const Fixture f;
   CHECK(total(Tensor(f.labels.to({})).samples(0, 1), false) == 88);
   CHECK(std::abs(total(f.target.samples(1, 1), false) - 64) < 1e-5);
+  double squares = 0;
+  for (const double s : f.target.to_doubles()) squares += s * s;
+  CHECK(std::abs(squares - 296.533333) < 5e-6);  // rounded to f32, 768 times
   const double lambda = staircase_rampup(10 * 150, 150, 40);
   CHECK(std::abs(lambda - 0.060054668) < 5e-10);
   const Variable a(f.a, true), b(f.b, true);
