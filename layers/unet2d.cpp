@@ -63,16 +63,20 @@ UNet2DDecoder::UNet2DDecoder(ParameterSet& set, const std::string& prefix, const
   }
 }
 
+Variable UNet2DDecoder::up(size_t step, Variable h, const Variable& skip, const Pass& pass) const {
+  h = conv(h, narrow_[step]);
+  if (up_sampling_ == UpSampling::linear)
+    h = upsample(h, 2, kernels::Interpolation::linear_aligned, kernels::Grid::slice);
+  if (up_sampling_ == UpSampling::nearest)
+    h = upsample(h, 2, kernels::Interpolation::nearest, kernels::Grid::slice);
+  return levels_[step](concat_channels(skip, h), pass);
+}
+
 Variable UNet2DDecoder::operator()(std::vector<Variable> levels, const Pass& pass) const {
   Variable h = levels[4];
   levels.pop_back();
   for (size_t step = 0; step < 4; ++step) {
-    h = conv(h, narrow_[step]);
-    if (up_sampling_ == UpSampling::linear)
-      h = upsample(h, 2, kernels::Interpolation::linear_aligned, kernels::Grid::slice);
-    if (up_sampling_ == UpSampling::nearest)
-      h = upsample(h, 2, kernels::Interpolation::nearest, kernels::Grid::slice);
-    h = levels_[step](concat_channels(levels.back(), h), pass);
+    h = up(step, std::move(h), levels.back(), pass);
     levels.pop_back();
   }
   return h;

@@ -38,6 +38,10 @@ class UNet2DDecoder {
   UNet2DDecoder(ParameterSet& set, const std::string& prefix, const NetworkOptions& options,
                 UpSampling up_sampling = UpSampling::linear);
 
+  /// One step up, 0 (from the deepest) to 3: from h to the resolution and width of `skip`, the encoder's
+  /// output of that level.
+  Variable up(size_t step, Variable h, const Variable& skip, const Pass& pass) const;
+
   /// From the encoder's five levels to (N, filters, 1, H, W).
   Variable operator()(std::vector<Variable> levels, const Pass& pass) const;
 
