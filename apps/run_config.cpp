@@ -95,7 +95,8 @@ RunConfig::RunConfig() {
   add("data.unlabeled", "-1", "number of the other training cases used, -1 = all");
   add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
   add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
-  add("data.augment", "rotflip", "rotflip (quarter turn, flip, crop), crop, or none (centre crop)");
+  add("data.augment", "rotflip",
+      "rotflip (quarter turn, flip, crop), crop, distort (grid distortion, crop), or none (centre crop)");
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
   add("network.name", "vnet", "network, if the method has none of its own");
   add("network.filters", "16", "width of the first stage");
@@ -107,10 +108,11 @@ RunConfig::RunConfig() {
   add("train.batch", "4", "images that the student sees per iteration");
   add("train.patch", "112x112x80", "patch size in voxels");
   add("train.lr", "0.01", "learning rate");
-  add("train.schedule", "step", "constant, step or poly");
-  add("train.lr_every", "2500", "step: iterations between two decays");
+  add("train.schedule", "step", "constant, step, poly or warmup_poly (changes once per epoch)");
+  add("train.lr_every", "2500", "step: iterations between two decays; warmup_poly: iterations per epoch");
   add("train.lr_factor", "0.1", "step: factor of a decay");
-  add("train.lr_power", "0.9", "poly: exponent");
+  add("train.lr_power", "0.9", "poly, warmup_poly: exponent");
+  add("train.lr_warmup", "5", "warmup_poly: epochs until the learning rate is reached");
   add("train.optimizer", "sgd", "sgd, adam or adamw");
   add("train.momentum", "0.9", "momentum of sgd");
   add("train.weight_decay", "0.0001", "weight decay on all parameters");

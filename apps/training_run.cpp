@@ -110,13 +110,17 @@ LearningRate learning_rate(const RunConfig& config) {
     rate.kind = LearningRate::Kind::step;
   } else if (kind == "poly") {
     rate.kind = LearningRate::Kind::poly;
+  } else if (kind == "warmup_poly") {
+    rate.kind = LearningRate::Kind::warmup_poly;
   } else {
-    throw UsageError(text("train.schedule: found '", kind, "', expected constant, step or poly"));
+    throw UsageError(
+        text("train.schedule: found '", kind, "', expected constant, step, poly or warmup_poly"));
   }
   rate.base = config.number("train.lr", 0);
   rate.every = config.integer("train.lr_every", 1);
   rate.factor = config.number("train.lr_factor", 0);
   rate.power = config.number("train.lr_power", 0);
+  rate.warmup = config.integer("train.lr_warmup", 0);
   rate.iterations = config.integer("train.iterations", 1);
   return rate;
 }

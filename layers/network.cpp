@@ -1,6 +1,7 @@
 #include "layers/network.hpp"
 
 #include "engine/arithmetic.hpp"
+#include "layers/cml.hpp"
 #include "layers/cvbm.hpp"
 #include "layers/mc_net.hpp"
 #include "layers/resvnet.hpp"
@@ -59,6 +60,11 @@ std::unique_ptr<Network> make_decoders(const NetworkOptions& options) {
   return std::make_unique<N>(options, kDecoders);
 }
 
+template <bool kShared>
+std::unique_ptr<Network> make_cml_2d(const NetworkOptions& options) {
+  return std::make_unique<CML2D>(options, kShared);
+}
+
 constexpr NetworkKind kNetworks[] = {
     {"vnet", "batchnorm", 0.5, make<VNet>},
     {"vnet_original", "none", 0, make<VNetOriginal>},
@@ -73,6 +79,9 @@ constexpr NetworkKind kNetworks[] = {
     {"mc_net_plus_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 3>},
     {"cvbm", "instancenorm", 0.5, make<CVBM>},
     {"cvbm_2d", "batchnorm", 0.5, make<CVBM2D>},
+    {"cml", "batchnorm", 0.5, make<CML>},
+    {"cml_2d", "batchnorm", 0.5, make_cml_2d<false>},
+    {"cml_2d_shared", "batchnorm", 0.5, make_cml_2d<true>},
     {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
     {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},

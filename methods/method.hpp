@@ -83,6 +83,10 @@ class Method {
   /// Every network and optimiser with its name in checkpoints.
   virtual std::vector<std::pair<std::string, Network*>> networks() = 0;
   virtual std::vector<std::pair<std::string, Optimizer*>> optimizers() = 0;
+
+  /// Every other tensor that the next iteration depends on (queues, prototypes, memory banks) with its name
+  /// in checkpoints. Shapes and dtypes are fixed from `build` on; loading writes into the tensors' memory.
+  virtual std::vector<std::pair<std::string, Tensor*>> buffers() { return {}; }
 };
 
 /// What is known of a method without building it.

@@ -150,3 +150,19 @@ TEST_CASE("run config: what is written reads back equal") {
   }
   CHECK(read.toml(options) == config.toml(options));
 }
+
+TEST_CASE("run config: a method's network is taken when nobody names one, and others are refused") {
+  RunConfig config;
+  config.choose_network_for("supervised");  // trains any network
+  CHECK(config.value("network.name") == "vnet");
+  config.choose_network_for("dtc");
+  CHECK(config.value("network.name") == "vnet_sdf");
+  config.set("network.name", "unet3d", "command line");
+  config.choose_network_for("supervised");
+  CHECK(config.value("network.name") == "unet3d");
+  CHECK(usage_error([&] { config.choose_network_for("dtc"); }) ==
+        "network.name: found 'unet3d', expected vnet_sdf for method dtc");
+  config.set("network.name", "vnet", "my.toml:4");
+  CHECK(usage_error([&] { config.choose_network_for("dtc"); }) ==
+        "my.toml:4: network.name: found 'vnet', expected vnet_sdf for method dtc");
+}
