@@ -8,6 +8,7 @@
 #include "layers/resvnet.hpp"
 #include "layers/ss_net.hpp"
 #include "layers/unet2d.hpp"
+#include "layers/unet2d_urpc.hpp"
 #include "layers/unet3d.hpp"
 #include "layers/unet3d_rcps.hpp"
 #include "layers/vnet.hpp"
@@ -69,6 +70,7 @@ constexpr NetworkKind kNetworks[] = {
     {"vnet", "batchnorm", 0.5, make<VNet>},
     {"vnet_original", "none", 0, make<VNetOriginal>},
     {"unet2d", "batchnorm", 0.5, make<UNet2D>},
+    {"unet2d_urpc", "batchnorm", 0.5, make<UNet2DPyramid>},
     {"unet3d", "instancenorm", 0.3, make<UNet3D>},
     {"unet3d_ds", "instancenorm", 0.5, make<UNet3DDeepSupervision>},
     {"unet3d_dycon", "instancenorm", 0.3, make<UNet3DContrast>},
