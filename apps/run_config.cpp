@@ -79,6 +79,11 @@ std::string as_text(const toml::node& node, const std::string& where) {
   throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
 }
 
+/// The setting's key, behind file and line if it came from a file.
+std::string located(const Setting& setting) {
+  return setting.origin == "command line" ? setting.key : text(setting.origin, ": ", setting.key);
+}
+
 }  // namespace
 
 RunConfig::RunConfig() {
@@ -92,7 +97,7 @@ RunConfig::RunConfig() {
   add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
   add("data.augment", "rotflip", "rotflip (quarter turn, flip, crop), crop, or none (centre crop)");
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
-  add("network.name", "vnet", "network");
+  add("network.name", "vnet", "network, if the method has none of its own");
   add("network.filters", "16", "width of the first stage");
   add("network.norm", "auto", "none, batchnorm, groupnorm or instancenorm; auto = as published");
   add("network.dropout", "auto", "probability of dropout in training; auto = as published");
@@ -111,7 +116,7 @@ RunConfig::RunConfig() {
   add("train.weight_decay", "0.0001", "weight decay on all parameters");
   add("train.precision", "f32", "f32, bf16 (activations), or f64 (CPU, for checks)");
   add("train.seed", "1337", "seed of weights, batches, augmentation, dropout and noise");
-  add("train.init", "", "safetensors file with first weights for all networks");
+  add("train.init", "", "safetensors file with first weights for all networks of its kind");
   add("train.device", "auto", "auto, cpu, cuda or cuda:N");
   add("train.validate_every", "200", "iterations between validations, 0 = never");
   add("train.checkpoint_every", "200", "iterations between two saves of the state");
@@ -184,8 +189,7 @@ void RunConfig::read_file(const std::string& path) {
 const std::string& RunConfig::value(const std::string& key) const { return at(key).value; }
 
 void RunConfig::fail(const Setting& setting, const std::string& expected) const {
-  const std::string where = setting.origin == "command line" ? "" : text(setting.origin, ": ");
-  throw UsageError(text(where, setting.key, ": found '", setting.value, "', expected ", expected));
+  throw UsageError(text(located(setting), ": found '", setting.value, "', expected ", expected));
 }
 
 int64_t RunConfig::integer(const std::string& key, int64_t lowest) const {
@@ -232,6 +236,13 @@ void RunConfig::keep_options_of(const std::string& method, bool typed) {
     const bool from_file = entry.second.origin != "command line" && entry.second.origin != "--set";
     return own.count(entry.first) == 0 && (typed || from_file);
   });
+}
+
+void RunConfig::choose_network_for(const std::string& method) {
+  const MethodInfo& info = find_method(method);
+  Setting& network = *find("network.name");
+  if (network.origin == "default" && !info.networks.empty()) network.value = info.networks.front();
+  require_network(info, network.value, located(network));
 }
 
 std::map<std::string, std::string> RunConfig::method_options() const {

@@ -42,6 +42,10 @@ class RunConfig {
   /// several methods, and with `typed` those of the command line as well (comparisons).
   void keep_options_of(const std::string& method, bool typed);
 
+  /// The method's default network, when neither a file nor the command line names one. Throws UsageError for
+  /// a network that the method does not train.
+  void choose_network_for(const std::string& method);
+
   /// The options of the method that were set, without the "method." in front.
   std::map<std::string, std::string> method_options() const;
 

@@ -269,7 +269,8 @@ void print_profile(Device device) {
 
 }  // namespace
 
-RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
+RunOutcome execute_run(RunConfig config, const RunRequest& request) {
+  config.choose_network_for(config.value("train.method"));
   const Device device = choose_device(config.value("train.device"));
   OptionReader reader(config.method_options());
   const MethodInfo& info = find_method(config.value("train.method"));
@@ -316,8 +317,10 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   method->build(setup);
   if (!config.value("train.init").empty()) {
     const SafetensorsFile weights = read_safetensors(config.value("train.init"));
-    for (const auto& [name, network] : method->networks())
-      load_weights(*network, weights, config.value("train.init"));
+    for (const auto& [name, network] : method->networks()) {
+      if (network->options().name == setup.network.name)
+        load_weights(*network, weights, config.value("train.init"));
+    }
   }
   write_file(request.folder + "/config.toml", resolved);
   write_file(request.folder + "/split.json", split_json.dump(1) + "\n");
