@@ -88,9 +88,18 @@ RunConfig::RunConfig() {
   add("data.folder", "", "data set folder");
   add("data.labeled", "8", "the first N training cases keep their labels");
   add("data.unlabeled", "-1", "number of the other training cases used, -1 = all");
+  add("data.labeled_unit", "cases", "what labeled and unlabeled count: cases, patients or slices");
+  add("data.dims", "3", "3 = volumes, 2 = their slices, for 2D networks");
+  add("data.slice_axis", "auto", "array axis of the slices: 0, 1, 2; auto = 2 in NIfTI, 0 in HDF5 files");
+  add("data.fit", "zoom", "how a slice gets the size of the patch: zoom (the whole slice) or crop");
   add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
-  add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
-  add("data.augment", "rotflip", "rotflip (quarter turn, flip, crop), crop, or none (centre crop)");
+  add("data.normalize", "auto",
+      "none, zscore, minmax, window:LOW:HIGH, or one word per channel with commas between; auto = what "
+      "dataset.json says");
+  add("data.augment", "rotflip",
+      "rotflip (quarter turn, flip, crop), crop, or none (centre crop); slices also rotate (up to 20 "
+      "degrees) "
+      "and rotflip_rotate (one, the other or nothing)");
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
   add("network.name", "vnet", "network");
   add("network.filters", "16", "width of the first stage");
@@ -159,6 +168,12 @@ void RunConfig::set(const std::string& key, const std::string& value, const std:
   throw UsageError(text(origin, ": unknown option '", key,
                         "' (semivox methods lists the methods' options, semivox train "
                         "--help the others)"));
+}
+
+void RunConfig::set_default(const std::string& key, const std::string& value) {
+  Setting* setting = find(key);
+  SEMIVOX_CHECK(setting != nullptr, "no setting ", key);
+  if (setting->origin == "default") setting->value = value;
 }
 
 void RunConfig::read_file(const std::string& path) {

@@ -29,6 +29,9 @@ class RunConfig {
   /// all sections. Throws UsageError for an unknown one.
   void set(const std::string& key, const std::string& value, const std::string& origin);
 
+  /// Another default, for a setting that nobody gave.
+  void set_default(const std::string& key, const std::string& value);
+
   const std::string& value(const std::string& key) const;
 
   // Typed values. Each throws UsageError naming key, origin, found and expected.

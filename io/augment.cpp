@@ -28,7 +28,10 @@ AugmentMode parse_augment_mode(const std::string& word) {
   if (word == "rotflip") return AugmentMode::rotflip;
   if (word == "crop") return AugmentMode::crop;
   if (word == "none") return AugmentMode::none;
-  throw UsageError(text("augment: found '", word, "', expected rotflip, crop or none"));
+  if (word == "rotate") return AugmentMode::rotate;
+  if (word == "rotflip_rotate") return AugmentMode::rotflip_rotate;
+  throw UsageError(text("augment: found '", word,
+                        "', expected rotflip, crop or none, for slices also rotate or rotflip_rotate"));
 }
 
 Augmentation draw_augmentation(AugmentMode mode, const Extent3& shape, const Extent3& patch,
