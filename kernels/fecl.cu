@@ -53,20 +53,24 @@ struct Strip {
 /// -(1-q)^gamma log(q + tiny) for q = e / (e + n + tiny), and its derivative by q.
 template <class T>
 struct Focal {
-  T q, rest, logarithm_q, weight;
-  T gamma;
-  SEMIVOX_HD Focal(T e, T n, T exponent) : gamma(exponent) {
+  T q, rest, logarithm_q;
+  T weight, slope;  // (1-q)^gamma, gamma (1-q)^(gamma-1)
+  SEMIVOX_HD Focal(T e, T n, T gamma) {
     const T denominator = e + n + T(kTiny);
     q = e / denominator;
     rest = (n + T(kTiny)) / denominator;  // 1 - q, without cancellation
     logarithm_q = logarithm(q + T(kTiny));
-    weight = gamma == T(0) ? T(1) : power(rest, gamma);
+    if (gamma == T(0)) {
+      weight = T(1);
+      slope = T(0);
+    } else {
+      const T lower = gamma == T(2) ? rest : power(rest, gamma - T(1));  // 2, the usual case, is much faster
+      weight = lower * rest;
+      slope = gamma * lower;
+    }
   }
   SEMIVOX_HD T value() const { return -weight * logarithm_q; }
-  SEMIVOX_HD T derivative() const {
-    const T slope = gamma == T(0) ? T(0) : gamma * power(rest, gamma - T(1));
-    return slope * logarithm_q - weight / (q + T(kTiny));
-  }
+  SEMIVOX_HD T derivative() const { return slope * logarithm_q - weight / (q + T(kTiny)); }
 };
 
 /// Largest S of every column over kMaximumRows rows of the strip.

@@ -11,13 +11,14 @@ struct ConsistencyOptions {
   double weight, ema_decay, noise, noise_clip;
   int64_t rampup_unit, rampup_length;
 
-  explicit ConsistencyOptions(OptionReader& options)
+  /// `length`: default of the ramp's length, which is not the same in all methods.
+  explicit ConsistencyOptions(OptionReader& options, int64_t length = 40)
       : weight(options.number("consistency", 0.1, "final weight of the consistency term", 0)),
         ema_decay(options.number("ema_decay", 0.99, "decay of the teacher's weights", 0, 1)),
         noise(options.number("noise", 0.1, "standard deviation of the noise on the teacher's input", 0)),
         noise_clip(options.number("noise_clip", 0.2, "the noise is clipped to +- this", 0)),
         rampup_unit(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length(options.integer("rampup_length", 40, "steps until the weight is reached")) {}
+        rampup_length(options.integer("rampup_length", length, "steps until the weight is reached")) {}
 
   /// lambda(t)
   double weight_at(int64_t iteration) const {
