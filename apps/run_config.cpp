@@ -79,6 +79,13 @@ std::string as_text(const toml::node& node, const std::string& where) {
   throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
 }
 
+/// True for networks that do not halve the first axis, which is 1 in slices.
+bool takes_slices(const std::string& network) {
+  NetworkOptions options;
+  options.name = network;
+  return make_network(options)->divisor()[0] == 1;
+}
+
 /// The setting's key, behind file and line if it came from a file.
 std::string located(const Setting& setting) {
   return setting.origin == "command line" ? setting.key : text(setting.origin, ": ", setting.key);
@@ -93,10 +100,17 @@ RunConfig::RunConfig() {
   add("data.folder", "", "data set folder");
   add("data.labeled", "8", "the first N training cases keep their labels");
   add("data.unlabeled", "-1", "number of the other training cases used, -1 = all");
+  add("data.labeled_unit", "cases", "what labeled and unlabeled count: cases, patients or slices");
+  add("data.dims", "3", "3 = volumes, 2 = their slices, for 2D networks");
+  add("data.slice_axis", "auto", "array axis of the slices: 0, 1, 2; auto = 2 in NIfTI, 0 in HDF5 files");
+  add("data.fit", "zoom", "how a slice gets the size of the patch: zoom (the whole slice) or crop");
   add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
-  add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
+  add("data.normalize", "auto",
+      "none, zscore, minmax, window:LOW:HIGH, or one word per channel with commas between; auto = what "
+      "dataset.json says");
   add("data.augment", "rotflip",
-      "rotflip (quarter turn, flip, crop), crop, distort (grid distortion, crop), or none (centre crop)");
+      "rotflip (quarter turn, flip, crop), crop, distort (grid distortion, crop), or none (centre crop); "
+      "slices also rotate (up to 20 degrees) and rotflip_rotate (one, the other or nothing)");
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
   add("network.name", "vnet", "network, if the method has none of its own");
   add("network.filters", "16", "width of the first stage");
@@ -166,6 +180,12 @@ void RunConfig::set(const std::string& key, const std::string& value, const std:
   throw UsageError(text(origin, ": unknown option '", key,
                         "' (semivox methods lists the methods' options, semivox train "
                         "--help the others)"));
+}
+
+void RunConfig::set_default(const std::string& key, const std::string& value) {
+  Setting* setting = find(key);
+  SEMIVOX_CHECK(setting != nullptr, "no setting ", key);
+  if (setting->origin == "default") setting->value = value;
 }
 
 void RunConfig::read_file(const std::string& path) {
@@ -243,7 +263,15 @@ void RunConfig::keep_options_of(const std::string& method, bool typed) {
 void RunConfig::choose_network_for(const std::string& method) {
   const MethodInfo& info = find_method(method);
   Setting& network = *find("network.name");
-  if (network.origin == "default" && !info.networks.empty()) network.value = info.networks.front();
+  const bool slices = value("data.dims") == "2";
+  if (network.origin == "default") {
+    const std::vector<std::string> any{slices ? "unet2d" : network.value};
+    for (const std::string& name : info.networks.empty() ? any : info.networks) {
+      if (slices != takes_slices(name)) continue;
+      network.value = name;
+      break;
+    }
+  }
   require_network(info, network.value, located(network));
 }
 

@@ -33,7 +33,11 @@ AugmentMode parse_augment_mode(const std::string& word) {
   if (word == "crop") return AugmentMode::crop;
   if (word == "distort") return AugmentMode::distort;
   if (word == "none") return AugmentMode::none;
-  throw UsageError(text("augment: found '", word, "', expected rotflip, crop, distort or none"));
+  if (word == "rotate") return AugmentMode::rotate;
+  if (word == "rotflip_rotate") return AugmentMode::rotflip_rotate;
+  throw UsageError(text("augment: found '", word,
+                        "', expected rotflip, crop, distort or none, for slices also rotate or "
+                        "rotflip_rotate"));
 }
 
 Augmentation draw_augmentation(AugmentMode mode, const Extent3& shape, const Extent3& patch,

@@ -14,13 +14,15 @@
 namespace semivox::io {
 
 enum class AugmentMode {
-  rotflip,  ///< quarter turn in the plane of axes 0 and 1, flip along one of the two, random crop
-  crop,     ///< random crop
-  distort,  ///< grid distortion of the scan with probability 0.1, random crop
-  none,     ///< centre crop
+  rotflip,         ///< quarter turn in the plane of axes 0 and 1, flip along one of the two, random crop
+  crop,            ///< random crop
+  distort,         ///< grid distortion of the scan with probability 0.1, random crop
+  none,            ///< centre crop
+  rotate,          ///< slices only, io/slice_augment.hpp: rotation by up to 20 degrees
+  rotflip_rotate,  ///< slices only: `rotflip`, `rotate` or nothing
 };
 
-/// Parses "rotflip", "crop", "distort" or "none"; throws UsageError otherwise.
+/// Parses "rotflip", "crop", "distort", "none", "rotate" or "rotflip_rotate"; throws UsageError otherwise.
 AugmentMode parse_augment_mode(const std::string& word);
 
 /// What happens to a scan, in this order: turn, flip or distort, pad on both sides, crop a patch.
@@ -32,7 +34,7 @@ struct Augmentation {
   Extent3 start{0, 0, 0};  ///< first voxel of the patch in the padded scan
 };
 
-/// Draws an augmentation for a scan of `shape` and patches of `patch` voxels.
+/// Draws an augmentation (`rotflip`, `crop` or `none`) for a scan of `shape` and patches of `patch` voxels.
 ///
 /// When any axis is not longer than the patch, every axis is padded on both sides by
 /// max(floor((patch - size) / 2) + 3, 0). A random start is uniform in 0 ... padded - patch - 1 (the last

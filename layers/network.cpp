@@ -4,6 +4,7 @@
 #include "layers/cml.hpp"
 #include "layers/cvbm.hpp"
 #include "layers/mc_net.hpp"
+#include "layers/mcf.hpp"
 #include "layers/resvnet.hpp"
 #include "layers/ss_net.hpp"
 #include "layers/unet2d.hpp"
@@ -84,6 +85,7 @@ constexpr NetworkKind kNetworks[] = {
     {"cml_2d_shared", "batchnorm", 0.5, make_cml_2d<true>},
     {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
+    {"mcf", "batchnorm", 0.5, make<MCF>},
     {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},
     {"unet2d_ss", "batchnorm", 0.5, make<UNet2DContrast>},
     {"unet3d_rcps", "batchnorm", 0, make<UNet3DRCPS>},

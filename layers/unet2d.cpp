@@ -96,4 +96,17 @@ Variable UNet2D::run(const Variable& x, const Pass& pass) {
   return conv(decoder_(encoder_(x, pass, options_.dropout), pass), out_conv_, true);
 }
 
+NetworkOutput UNet2D::run_all(const Variable& x, const Pass& pass) {
+  std::vector<Variable> levels = encoder_(x, pass, options_.dropout);
+  NetworkOutput output;
+  Variable h = levels.back();
+  for (size_t step = 0; step < 4; ++step) {
+    levels.pop_back();
+    h = decoder_.up(step, std::move(h), levels.back(), pass);
+    if (step == 2) output.features = h;
+  }
+  output.logits = conv(h, out_conv_, true);
+  return output;
+}
+
 }  // namespace semivox

@@ -54,6 +54,7 @@ class UNet2DDecoder {
 /// The 3x3 layer from features to logits, `<prefix>out_conv`.
 ConvLayer declare_unet2d_head(ParameterSet& set, const std::string& prefix, const NetworkOptions& options);
 
+/// `features` is the decoder's map at half resolution, 2 * filters channels.
 class UNet2D : public Network {
  public:
   /// Throws UsageError for another norm than batch norm.
@@ -62,6 +63,7 @@ class UNet2D : public Network {
 
  protected:
   Variable run(const Variable& x, const Pass& pass) override;
+  NetworkOutput run_all(const Variable& x, const Pass& pass) override;
 
  private:
   UNet2DEncoder encoder_;

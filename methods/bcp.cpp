@@ -25,7 +25,7 @@ class Bcp : public Method {
  public:
   explicit Bcp(OptionReader& options)
       : alpha_(options.number("pseudo_weight", 0.5, "weight alpha of the pseudo-labelled region", 0)),
-        region_(options, 2.0 / 3.0),
+        region_(options),
         ema_decay_(options.number("ema_decay", 0.99, "decay of the teacher's weights", 0, 1)),
         ema_buffers_(options.flag("ema_buffers", false, "average the running statistics, too (2D code)")),
         phases_(options),

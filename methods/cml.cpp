@@ -31,7 +31,7 @@ class Cml : public Method {
             options.number("unlabeled_weight", 1, "weight w_u of the unlabelled images (2D code: 0.5)", 0)),
         conflict_weight_(options.number("conflict_weight", 0.2,
                                         "weight w_d of the conflict of embeddings (2D code: 0.1)", 0)),
-        region_(options, 2.0 / 3.0),
+        region_(options),
         outside_from_other_(
             options.word("outside_from", "other", {"other", "self"},
                          "subnetwork whose pseudo-labels a subnetwork learns outside the box; "
@@ -47,16 +47,16 @@ class Cml : public Method {
     const Pass pass{true, context.random};
     const Loss labeled = labeled_loss(batch, pass);
     Variable loss = labeled_weight_ * labeled.supervision + conflict_weight_ * labeled.conflict;
-    StepReport report{{"loss", 0}, {"loss_labeled", value_of(labeled.supervision)}};
-    double conflict = value_of(labeled.conflict);
+    StepReport report{{"loss", 0}, {"loss_labeled", number_of(labeled.supervision)}};
+    double conflict = number_of(labeled.conflict);
     if (context.phase > 0) {
       const Loss unlabeled = unlabeled_loss(batch.unlabeled_images(), pass);
       loss = loss + unlabeled_weight_ * unlabeled.supervision + conflict_weight_ * unlabeled.conflict;
-      report.emplace_back("loss_unlabeled", value_of(unlabeled.supervision));
-      conflict += value_of(unlabeled.conflict);
+      report.emplace_back("loss_unlabeled", number_of(unlabeled.supervision));
+      conflict += number_of(unlabeled.conflict);
     }
     report.emplace_back("loss_conflict", conflict);
-    report[0].second = value_of(loss);
+    report[0].second = number_of(loss);
     nets_.update(loss, context.learning_rate);
     return report;
   }
@@ -73,7 +73,7 @@ class Cml : public Method {
     Variable supervision, conflict;
   };
 
-  static double value_of(const Variable& scalar) { return scalar.value().to_doubles()[0]; }
+  static double number_of(const Variable& scalar) { return scalar.value().to_doubles()[0]; }
 
   Loss loss_of(const Tensor& image, const Tensor& target_1, const Tensor& target_2, const Pass& pass) {
     const NetworkOutput output = nets_.student->forward_all(Variable(image), pass);

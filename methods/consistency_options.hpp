@@ -10,8 +10,9 @@ struct ConsistencyOptions {
   RampOptions ramp;
   double ema_decay, noise, noise_clip;
 
-  explicit ConsistencyOptions(OptionReader& options)
-      : ramp(options, 0.1, 40),
+  /// `length`: default of the ramp's length, which is not the same in all methods.
+  explicit ConsistencyOptions(OptionReader& options, int64_t length = 40)
+      : ramp(options, 0.1, length),
         ema_decay(options.number("ema_decay", 0.99, "decay of the teacher's weights", 0, 1)),
         noise(options.number("noise", 0.1, "standard deviation of the noise on the teacher's input", 0)),
         noise_clip(options.number("noise_clip", 0.2, "the noise is clipped to +- this", 0)) {}

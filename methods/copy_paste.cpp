@@ -50,15 +50,13 @@ std::vector<Phase> CopyPastePhases::operator()(const MethodSetup& setup) const {
           {"selftrain", setup.iterations - first, setup.batch, setup.batch, setup.learning_rate, false}};
 }
 
-PastedRegion::PastedRegion(OptionReader& options, double ratio)
-    : ratio_(options.number("mask_ratio", ratio, "side of the box as part of the patch, beta", 0.01, 1)),
+PastedRegion::PastedRegion(OptionReader& options)
+    : ratio_(options.number("mask_ratio", 2.0 / 3.0, "side of the box as part of the patch, beta", 0.01, 1)),
       shape_(options.word("mask", "box", {"box", "grid", "band"},
                           "shape of the pasted region (grid, band: ablations)")),
       corner_(read_axes(options, "mask_corner", "random", "corner of the box as i,j,k, or random")),
-      range_(
-          read_axes(options, "mask_range", "auto",
-                    "random corners lie below i,j,k, the box is cut at the patch's edge (auto: below patch "
-                    "minus side)")) {}
+      range_(read_axes(options, "mask_range", "auto",
+                       "random corners lie below i,j,k, boxes are cut at the edge; auto: they fit")) {}
 
 kernels::Box PastedRegion::draw_box(const Axes& size, const RandomStream& random) const {
   if (corner_) return kernels::box_at(size, ratio_, *corner_);

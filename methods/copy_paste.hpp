@@ -30,9 +30,9 @@ class CopyPastePhases {
 /// What part of an image is pasted into another.
 class PastedRegion {
  public:
-  /// Reads `mask_ratio` (`ratio` by default), `mask`, `mask_corner` and `mask_range`. Throws UsageError for a
+  /// Reads `mask_ratio`, `mask`, `mask_corner` and `mask_range`. Throws UsageError for a
   /// corner or range that cannot be read.
-  PastedRegion(OptionReader& options, double ratio);
+  explicit PastedRegion(OptionReader& options);
 
   /// u8 mask (1,1,D,H,W) for images of this size: 0 inside the region, 1 outside. Throws UsageError for a
   /// corner or range that does not fit.

@@ -32,7 +32,7 @@ class Cvbm : public Method {
         rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
         rampup_length_(
             options.integer("rampup_length", 40, "steps until the weight is reached (2D code: 200)")),
-        region_(options, 2.0 / 3.0),
+        region_(options),
         ema_decay_(options.number("ema_decay", 0.99, "decay of the teacher's weights", 0, 1)),
         ema_buffers_(options.flag("ema_buffers", false, "average the running statistics, too (2D code)")),
         phases_(options),

@@ -1,7 +1,11 @@
 // Losses and whole iterations of every method, emulated, against the CPU.
+#include "kernels/fecl.hpp"
 #include "kernels/mixing.hpp"
+#include "kernels/patch_labels.hpp"
 #include "kernels/uncertainty.hpp"
+#include "layers/unit_vectors.hpp"
 #include "methods/bcp.hpp"
+#include "methods/dycon.hpp"
 #include "methods/mean_teacher.hpp"
 #include "methods/method.hpp"
 #include "methods/rectified_consistency.hpp"
@@ -86,7 +90,24 @@ TEST_CASE("emulated losses") {
     }
     compare_loss(logits,
                  [&](const Variable& z, Device d) { return rectified_consistency(z, all_teacher.to(d)); });
+    compare_loss(logits, [&](const Variable& z, Device d) {
+      return dycon_loss(z, y.samples(0, 2).to(d), all_teacher.to(d), {1, 0.1, 0.5, 2});
+    });
   }
+}
+
+TEST_CASE("emulated contrast between patches") {
+  const Shape shape{2, 19, 3, 5, 5};  // columns and chunks of rows that do not fill a block
+  const Tensor features = noise(shape, 1), teacher = noise(shape, 2);
+  const Tensor voxels = labels({2, 1, 6, 15, 10}, 3, 3);
+  compare({1e-7, 1e-7, 1e-5}, [&](Device d) {
+    const Variable x(features.to(d), true);
+    const Tensor classes = kernels::patch_labels(voxels.to(d), {3, 5, 5}, kernels::PatchVoxels::all);
+    const Variable target = unit_vectors(Variable(teacher.to(d)));
+    const LossValue value = kernels::fecl(unit_vectors(x), target.value(), classes, {.threshold = 0.1});
+    value.loss.backward();
+    return std::vector{value.results, target.value(), x.gradient()};
+  });
 }
 
 // BCP is not among them: its pseudo-labels are the largest component of hard decisions, and on a random
