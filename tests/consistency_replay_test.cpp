@@ -74,7 +74,7 @@ void replay(const std::string& golden_name, const std::string& method_name,
     for (const auto& [term, value] : golden["iterations"][static_cast<size_t>(t)].items()) {
       INFO(golden_name, " iteration ", t, " ", term);
       const double deviation = relative(term_of(report, term), value.get<double>());
-      CHECK(deviation < 3e-12);  // 8e-13 for UPC's KL, which nearly vanishes; 4e-14 for all others
+      CHECK(deviation < 3e-12);  // 8e-13 where UPC's distance nearly vanishes; others 4e-14
       worst = std::max(worst, deviation);
     }
   }
