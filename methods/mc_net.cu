@@ -48,12 +48,11 @@ struct MutualConsistency {
   }
 };
 
-/// Both methods; `networks` are those with the method's number of decoders, in 3D and in 2D.
+/// Both methods, which differ in the number of the network's decoders.
 class MCNetMethod : public Method {
  public:
-  MCNetMethod(OptionReader& options, const std::string& name, std::vector<std::string> networks)
-      : name_(name),
-        networks_(std::move(networks)),
+  MCNetMethod(OptionReader& options, std::string name)
+      : name_(std::move(name)),
         dice_weight_(
             options.number("dice_weight", 0.5, "weight lambda of the decoders' Dice (2D code: 1)", 0)),
         form_(options.word("dice", "3d", {"3d", "2d"},
@@ -72,10 +71,7 @@ class MCNetMethod : public Method {
   std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
-    if (setup.network.name != networks_[0] && setup.network.name != networks_[1]) {
-      throw UsageError(text("--network: found '", setup.network.name, "', expected ", networks_[0], " or ",
-                            networks_[1], " for ", name_));
-    }
+    require_network(find_method(name_), setup.network.name, "--network");
     nets_.build(setup, false);
   }
 
@@ -110,7 +106,6 @@ class MCNetMethod : public Method {
 
  private:
   std::string name_;
-  std::vector<std::string> networks_;
   double dice_weight_;
   DiceForm form_;
   double weight_;
@@ -120,19 +115,21 @@ class MCNetMethod : public Method {
   StudentTeacher nets_;
 };
 
-const RegisterMethod two({"mc_net", "Wu et al., Mutual consistency training, MICCAI 2021",
+const RegisterMethod two({"mc_net",
+                          "Wu et al., Mutual consistency training, MICCAI 2021",
                           "two decoders, each drawn to the sharpened probabilities of the other",
                           [](OptionReader& options) {
-                            return std::make_unique<MCNetMethod>(
-                                options, "mc_net", std::vector<std::string>{"mc_net", "mc_net_2d"});
-                          }});
+                            return std::make_unique<MCNetMethod>(options, "mc_net");
+                          },
+                          {"mc_net", "mc_net_2d"}});
 
-const RegisterMethod three(
-    {"mc_net_plus", "Wu et al., Mutual consistency learning, Medical Image Analysis 2022",
-     "three decoders, each drawn to the sharpened probabilities of the others", [](OptionReader& options) {
-       return std::make_unique<MCNetMethod>(options, "mc_net_plus",
-                                            std::vector<std::string>{"mc_net_plus", "mc_net_plus_2d"});
-     }});
+const RegisterMethod three({"mc_net_plus",
+                            "Wu et al., Mutual consistency learning, Medical Image Analysis 2022",
+                            "three decoders, each drawn to the sharpened probabilities of the others",
+                            [](OptionReader& options) {
+                              return std::make_unique<MCNetMethod>(options, "mc_net_plus");
+                            },
+                            {"mc_net_plus", "mc_net_plus_2d"}});
 
 }  // namespace
 

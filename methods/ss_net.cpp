@@ -64,12 +64,9 @@ class SSNet : public Method {
   std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
+    require_network(find_method("ss_net"), setup.network.name, "--network");
     nets_.build(setup, false);
-    network_ = dynamic_cast<ContrastNetwork*>(nets_.student.get());
-    if (network_ == nullptr) {
-      throw UsageError(
-          text("--network: found '", setup.network.name, "', expected vnet_ss or unet2d_ss for ss_net"));
-    }
+    network_ = &dynamic_cast<ContrastNetwork&>(*nets_.student);
     frozen_ = make_network(setup.network);
     frozen_->allocate(setup.precision, setup.device, false);
     classes_ = setup.network.classes;
@@ -206,9 +203,11 @@ class SSNet : public Method {
 };
 
 const RegisterMethod registration(
-    {"ss_net", "Wu et al., Exploring smoothness and class-separation, MICCAI 2022",
+    {"ss_net",
+     "Wu et al., Exploring smoothness and class-separation, MICCAI 2022",
      "smooth under adversarial noise, with voxel features drawn to prototypes of their class",
-     [](OptionReader& options) { return std::make_unique<SSNet>(options); }});
+     [](OptionReader& options) { return std::make_unique<SSNet>(options); },
+     {"vnet_ss", "unet2d_ss"}});
 
 }  // namespace
 

@@ -191,7 +191,8 @@ TEST_CASE("mc_net: Dice falls, and without dropout nothing is random") {
 
 TEST_CASE("mc_net: another network is refused") {
   TinyProblem problem("mc_net_plus", {.name = "mc_net"});
-  CHECK_THROWS_WITH_AS(problem.build(),
-                       "--network: found 'mc_net', expected mc_net_plus or mc_net_plus_2d for mc_net_plus",
-                       UsageError);
+  CHECK_THROWS_WITH_AS(
+      problem.build(),
+      "--network: found 'mc_net', expected one of mc_net_plus, mc_net_plus_2d for method mc_net_plus",
+      UsageError);
 }

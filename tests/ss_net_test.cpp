@@ -345,6 +345,7 @@ TEST_CASE("ss_net: bf16 and f64 networks train, too") {
 
 TEST_CASE("ss_net: a network without heads is refused") {
   TinyProblem problem("ss_net", {.name = "vnet"});
-  CHECK_THROWS_WITH_AS(problem.build(), "--network: found 'vnet', expected vnet_ss or unet2d_ss for ss_net",
+  CHECK_THROWS_WITH_AS(problem.build(),
+                       "--network: found 'vnet', expected one of vnet_ss, unet2d_ss for method ss_net",
                        UsageError);
 }
