@@ -18,7 +18,7 @@ struct BackgroundLoss {
 
   template <class S>
   SEMIVOX_HD void terms(const S* z, int channels, int64_t sample, int64_t v, S* t) const {
-    S p[voxel::kMaxChannels], again[voxel::kMaxChannels];
+    S p[voxel::kMaxChannels] = {}, again[voxel::kMaxChannels] = {};
     const S log_normalizer = softmax(z, channels, p);
     const S log_again = softmax(static_cast<const S*>(p), channels, again);
     const int r = mask[v] != 0 ? 0 : 1;
@@ -65,7 +65,7 @@ struct ProbabilityDistance {
   template <class S>
   SEMIVOX_HD void terms(const S* z, int channels, int64_t, int64_t, S* t) const {
     const int classes = channels / 2;
-    S p[voxel::kMaxChannels], q[voxel::kMaxChannels];
+    S p[voxel::kMaxChannels] = {}, q[voxel::kMaxChannels] = {};
     softmax(z, classes, p);
     for (int c = 0; c < classes; ++c) q[c] = inverse ? -z[classes + c] : z[classes + c];
     softmax(static_cast<const S*>(q), classes, q);
