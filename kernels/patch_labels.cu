@@ -15,7 +15,7 @@ struct CountVotes {
   int64_t begin[3], end[3];  // of the voxels that vote, within a patch
   SEMIVOX_HD void operator()(int64_t i) const {
     const int64_t w = i % coarse.w, h = i / coarse.w % coarse.h, d = i / coarse.w / coarse.h % coarse.d;
-    const int64_t n = i / coarse.voxels();
+    const int64_t n = i / coarse.w / coarse.h / coarse.d;
     const int64_t side[3] = {fine.d / coarse.d, fine.h / coarse.h, fine.w / coarse.w};
     int votes[kMaxClasses] = {};
     for (int64_t a = begin[0]; a < end[0]; ++a) {
