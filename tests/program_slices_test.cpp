@@ -193,7 +193,7 @@ TEST_CASE("program, slices: options that do not go together") {
     for (const std::string& word : words) CHECK_MESSAGE(mentions(result.output, word), word);
     CHECK(!fs::exists(folder / "x"));
   };
-  const std::string base = "train --method supervised --device cpu --data " + slices();
+  const std::string base = "train --method supervised --labeled 2 --device cpu --data " + slices();
   refuses(base + " --dims 4", {"data.dims", "2 or 3"});
   refuses(base + " --dims 2 --patch 32x32x16", {"train.patch", "256x256"});
   refuses(base + " --dims 2 --patch 40x32", {"train.patch", "multiples of 1x16x16"});
@@ -201,7 +201,7 @@ TEST_CASE("program, slices: options that do not go together") {
   refuses(base + " --augment rotate", {"data.augment", "slices"});
   refuses(base + " --dims 2 --fit stretch", {"fit", "zoom or crop"});
   refuses(base + " --dims 2 --set slice_axis=3", {"slice_axis", "auto"});
-  refuses(base + " --labeled-unit slices --labeled 4", {"labeled_unit", "data.dims = 2"});
+  refuses(base + " --labeled-unit slices", {"labeled_unit", "data.dims = 2"});
   refuses(base + " --labeled-unit scans", {"labeled_unit", "patients"});
   refuses(base + " --dims 2 --normalize zscore,zscore --filters 2 --patch 32x32",
           {"normalize", "1 channels"});
