@@ -49,10 +49,14 @@ TEST_CASE("rcps: rectified pseudo supervision of the published code, and its gra
   CHECK(number(value, 2) == near(2 * 0.9693799082));
   CHECK(std::abs(number(value, 3)) < 1e-15);
   value.loss.backward();
-  double sum = 0;
-  for (const double g : first.gradient().to_doubles()) sum += std::abs(g);
+  const std::vector<double> g1 = first.gradient().to_doubles(), g2 = second.gradient().to_doubles();
+  double sum = 0, asymmetry = 0;
+  for (size_t i = 0; i < g1.size(); ++i) {
+    sum += std::abs(g1[i]);
+    asymmetry = std::max(asymmetry, std::abs(g1[i] - g2[i]));
+  }
   CHECK(sum == near(0.8588601283));
-  CHECK(second.gradient().to_doubles() == first.gradient().to_doubles());
+  CHECK(asymmetry < 1e-16);  // the compiler may fuse other products in one than in the other
 }
 
 TEST_CASE("rcps: cosine and segmentation terms of the published code") {
