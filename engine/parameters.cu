@@ -25,13 +25,13 @@ struct Draw {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* values;
   RandomStream random;
-  Initializer::Kind kind;
-  double value;
+  Initializer initializer;
   SEMIVOX_HD void operator()(int64_t i) const {
     const uint64_t index = static_cast<uint64_t>(i);
+    const auto [kind, value, mean] = initializer;
     double drawn = value;
     if (kind == Initializer::Kind::uniform) drawn = value * (2.0 * random.uniform(index) - 1.0);
-    if (kind == Initializer::Kind::normal) drawn = value * random.normal(index);
+    if (kind == Initializer::Kind::normal) drawn = mean + value * random.normal(index);
     values[i] = static_cast<T>(drawn);
   }
 };
@@ -96,7 +96,7 @@ void ParameterSet::initialize(uint64_t seed) {
     for (std::deque<Parameter>* list : {&parameters_, &buffers_}) {
       for (Parameter& p : *list) {
         kernels::map(p.value.device(), "initialize", p.count,
-                     Draw<T>{p.value.data<T>(), {seed, 0, index++}, p.initializer.kind, p.initializer.value});
+                     Draw<T>{p.value.data<T>(), {seed, 0, index++}, p.initializer});
       }
     }
   });

@@ -20,10 +20,11 @@ struct Initializer {
   enum class Kind { constant, uniform, normal };
   Kind kind = Kind::constant;
   double value = 0;  ///< the constant; the bound of U(-value, value); the standard deviation
+  double mean = 0;   ///< of the normal distribution
 
   static Initializer constant(double value) { return {Kind::constant, value}; }
   static Initializer uniform(double bound) { return {Kind::uniform, bound}; }
-  static Initializer normal(double deviation) { return {Kind::normal, deviation}; }
+  static Initializer normal(double deviation, double mean = 0) { return {Kind::normal, deviation, mean}; }
 };
 
 struct Parameter {

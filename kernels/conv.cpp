@@ -36,6 +36,9 @@ void check_parameters(const Tensor& values, int64_t count, const Tensor& activat
                 ", activations on ", activations.device().name());
 }
 
+/// Layers for kernels/conv_dilated.cu; f64 stays with the plain loops.
+bool has_gaps(const ConvGeometry& g, const Tensor& x) { return g.dilation > 1 && x.dtype() != DType::f64; }
+
 /// act(conv(x) + bias) on the CPU in f32 or bf16, by whichever variant is the fastest for the layer.
 void forward_on_cpu(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
                     std::optional<double> slope, Tensor& y) {
@@ -54,6 +57,7 @@ void conv_forward(const ConvGeometry& geometry, const Tensor& x, const ConvWeigh
   check_parameters(weights.values, geometry.weight_count(), x);
   if (bias.defined()) check_parameters(bias, geometry.out_channels, x);
   const Range range("conv.forward", x.device());
+  if (has_gaps(geometry, x)) return dilated::conv_forward(geometry, x, weights, bias, y);
 #ifdef SEMIVOX_CUDA
   if (x.device().is_cuda()) return cudnn::conv_forward(geometry, x, weights, bias, y);
 #endif
@@ -66,7 +70,7 @@ void conv_forward_act(const ConvGeometry& geometry, const Tensor& x, const ConvW
                       const Tensor& bias, double slope, const Tensor& skip, Tensor& y) {
   SEMIVOX_CHECK(!skip.defined() || (skip.shape() == y.shape() && skip.dtype() == y.dtype()), "skip ",
                 skip.shape().str(), " for ", y.shape().str());
-  if (x.device().is_cuda() || x.dtype() == DType::f64) {
+  if (x.device().is_cuda() || x.dtype() == DType::f64 || has_gaps(geometry, x)) {
     conv_forward(geometry, x, weights, bias, y);
     return activate(y, slope, skip);
   }
@@ -83,6 +87,7 @@ void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const Co
   check_activations(geometry, dx, dy);
   check_parameters(weights.values, geometry.weight_count(), dx);
   const Range range("conv.backward_data", dx.device());
+  if (has_gaps(geometry, dx)) return dilated::conv_backward_data(geometry, dy, weights, dx);
 #ifdef SEMIVOX_CUDA
   if (dx.device().is_cuda()) return cudnn::conv_backward_data(geometry, dy, weights, dx);
 #endif
@@ -96,6 +101,7 @@ void conv_backward_weights(const ConvGeometry& geometry, const Tensor& x, const 
   check_activations(geometry, x, dy);
   check_parameters(dw, geometry.weight_count(), x);
   const Range range("conv.backward_weights", x.device());
+  if (has_gaps(geometry, x)) return dilated::conv_backward_weights(geometry, x, dy, dw);
 #ifdef SEMIVOX_CUDA
   if (x.device().is_cuda()) return cudnn::conv_backward_weights(geometry, x, dy, dw);
 #endif

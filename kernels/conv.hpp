@@ -22,6 +22,7 @@ struct ConvGeometry {
   std::array<int64_t, 3> stride{1, 1, 1};
   std::array<int64_t, 3> padding{1, 1, 1};
   bool transposed = false;  ///< output size (i - 1) * stride - 2 * padding + kernel
+  int64_t dilation = 1;     ///< voxels from tap to tap, along all axes; not of transposed convolutions
 
   int64_t weight_count() const { return in_channels * out_channels * kernel[0] * kernel[1] * kernel[2]; }
   /// Throws InternalError when `input` has other channels or is too small for the kernel.
@@ -76,6 +77,13 @@ void conv_forward_act(const ConvGeometry&, const Tensor& x, const ConvWeights&, 
 void conv_backward_data(const ConvGeometry&, const Tensor& dy, const ConvWeights&, Tensor& dx);
 void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& dy, Tensor& dw);
 }  // namespace onednn
+
+/// Layers with dilation > 1 in f32 and bf16, on any device.
+namespace dilated {
+void conv_forward(const ConvGeometry&, const Tensor& x, const ConvWeights&, const Tensor& bias, Tensor& y);
+void conv_backward_data(const ConvGeometry&, const Tensor& dy, const ConvWeights&, Tensor& dx);
+void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& dy, Tensor& dw);
+}  // namespace dilated
 
 #ifdef SEMIVOX_CUDA
 namespace cudnn {

@@ -13,13 +13,13 @@ namespace {
 
 /// Fine coordinate that coarse coordinate `o` touches with tap `k`, -1 outside the grid.
 int64_t fine_index(const ConvGeometry& g, int axis, int64_t o, int64_t k, int64_t size) {
-  const int64_t i = o * g.stride[axis] - g.padding[axis] + k;
+  const int64_t i = o * g.stride[axis] - g.padding[axis] + k * g.dilation;
   return i >= 0 && i < size ? i : -1;
 }
 
 /// Coarse coordinate that touches fine coordinate `i` with tap `k`, -1 when there is none.
 int64_t coarse_index(const ConvGeometry& g, int axis, int64_t i, int64_t k, int64_t size) {
-  const int64_t scaled = i + g.padding[axis] - k;
+  const int64_t scaled = i + g.padding[axis] - k * g.dilation;
   if (scaled < 0 || scaled % g.stride[axis] != 0) return -1;
   const int64_t o = scaled / g.stride[axis];
   return o < size ? o : -1;

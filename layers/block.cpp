@@ -37,6 +37,14 @@ void use_kaiming_normal(ParameterSet& set) {
   }
 }
 
+void use_normal_norms(ParameterSet& set, double deviation) {
+  for (Parameter& p : set.parameters()) {
+    const Initializer& first = p.initializer;
+    if (p.dims.size() != 1 || first.kind != Initializer::Kind::constant || first.value != 1) continue;
+    p.initializer = Initializer::normal(deviation, 1);
+  }
+}
+
 Block::Block(ParameterSet& set, const std::string& conv_name, const std::string& norm_name,
              const BlockOptions& options)
     : conv_(declare_conv(set, conv_name, options.geometry, options.axes, options.bias)) {

@@ -33,6 +33,8 @@ class Block {
   Variable operator()(const Variable& x, const Pass& pass, double dropout = 0.0, const Variable& skip = {},
                       kernels::Skip mode = kernels::Skip::none) const;
 
+  const ConvLayer& convolution() const { return conv_; }
+
  private:
   ConvLayer conv_;
   kernels::NormBlock norm_;
@@ -47,6 +49,9 @@ ConvLayer declare_conv(ParameterSet& set, const std::string& name, const kernels
 /// Gives all convolutions declared so far Kaiming's first values for ReLU, normal with variance 2 / fan (He
 /// et al., ICCV 2015); biases keep theirs.
 void use_kaiming_normal(ParameterSet& set);
+
+/// Gives the weights of all norms declared so far their first values from N(1, deviation^2).
+void use_normal_norms(ParameterSet& set, double deviation);
 
 /// Geometries of the V-Net family: same size with zero padding, halved (kernel 2, stride 2), doubled
 /// (transposed).

@@ -56,6 +56,11 @@ std::unique_ptr<Network> make(const NetworkOptions& options) {
   return std::make_unique<N>(options);
 }
 
+template <bool kASPP>
+std::unique_ptr<Network> make_contrast(const NetworkOptions& options) {
+  return std::make_unique<UNet3DContrast>(options, kASPP);
+}
+
 template <class N, int kDecoders>
 std::unique_ptr<Network> make_decoders(const NetworkOptions& options) {
   return std::make_unique<N>(options, kDecoders);
@@ -73,7 +78,8 @@ constexpr NetworkKind kNetworks[] = {
     {"unet2d_urpc", "batchnorm", 0.5, make<UNet2DPyramid>},
     {"unet3d", "instancenorm", 0.3, make<UNet3D>},
     {"unet3d_ds", "instancenorm", 0.5, make<UNet3DDeepSupervision>},
-    {"unet3d_dycon", "instancenorm", 0.3, make<UNet3DContrast>},
+    {"unet3d_dycon", "instancenorm", 0.3, make_contrast<false>},
+    {"unet3d_dycon_aspp", "instancenorm", 0.3, make_contrast<true>},
     {"mc_net", "batchnorm", 0.5, make_decoders<MCNet, 2>},
     {"mc_net_plus", "batchnorm", 0.5, make_decoders<MCNet, 3>},
     {"mc_net_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 2>},

@@ -9,6 +9,8 @@ namespace {
 
 using kernels::Interpolation;
 
+constexpr double kASPPDropout = 0.5;
+
 /// `<name>.conv1` and `<name>.conv2`, each a Sequential of convolution, norm and activation.
 DoubleConv double_conv(ParameterSet& set, const std::string& name, int64_t in_channels,
                        int64_t out_channels) {
@@ -120,12 +122,13 @@ NetworkOutput UNet3DDeepSupervision::run_all(const Variable& x, const Pass& pass
   return output;
 }
 
-UNet3DContrast::UNet3DContrast(const NetworkOptions& options)
+UNet3DContrast::UNet3DContrast(const NetworkOptions& options, bool with_aspp)
     : Network(options),
       trunk_(parameters_, options),
       distance_(declare_head(parameters_, "final", options, 0)),
       segmentation_(declare_head(parameters_, "out_conv2", options, 0)) {
   const int64_t deepest = options.filters << 4;
+  if (with_aspp) aspp_.emplace(parameters_, "aspp", deepest, deepest);
   projection_.emplace_back(
       parameters_, "projection.0", "projection.1",
       BlockOptions{.geometry = same_conv(deepest, 2 * deepest, 1), .norm = kernels::Norm::batch});
@@ -134,6 +137,7 @@ UNet3DContrast::UNet3DContrast(const NetworkOptions& options)
       BlockOptions{
           .geometry = same_conv(2 * deepest, deepest, 1), .norm = kernels::Norm::batch, .slope = 1.0});
   use_kaiming_normal(parameters_);
+  use_normal_norms(parameters_, 0.02);
 }
 
 Variable UNet3DContrast::run(const Variable& x, const Pass& pass) {
@@ -145,7 +149,9 @@ NetworkOutput UNet3DContrast::run_all(const Variable& x, const Pass& pass) {
   NetworkOutput output;
   output.logits = conv(decoded.last, segmentation_, true);
   output.distance = tanh(conv(decoded.last, distance_, true));
-  const Variable grid = upsample(decoded.center, 2, Interpolation::linear_aligned);
+  Variable deepest = decoded.center;
+  if (aspp_) deepest = (*aspp_)(deepest, pass, options_.dropout > 0 ? kASPPDropout : 0.0);
+  const Variable grid = upsample(deepest, 2, Interpolation::linear_aligned);
   output.features = projection_[1](projection_[0](grid, pass), pass);
   return output;
 }

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "layers/aspp.hpp"
 #include "layers/double_conv.hpp"
 #include "layers/network.hpp"
 
@@ -70,10 +72,11 @@ class UNet3DDeepSupervision : public Network {
 
 /// DyCON's U-Net: `features` are 256-channel embeddings of the deepest feature map at twice its resolution,
 /// not normalised, `distance` a tanh head with a map per class that the method's code computes and ignores.
-/// Dropout as in UNet3D. 6,148,532 parameters.
+/// Dropout as in UNet3D. The weights of batch norm start from N(1, 0.02^2). 6,148,532 parameters, with ASPP
+/// between the deepest feature map and the embeddings (dropout 0.5 unless the options say 0) 11,918,772.
 class UNet3DContrast : public Network {
  public:
-  explicit UNet3DContrast(const NetworkOptions& options);
+  UNet3DContrast(const NetworkOptions& options, bool with_aspp);
   std::array<int64_t, 3> divisor() const override { return {16, 16, 16}; }
 
  protected:
@@ -83,6 +86,7 @@ class UNet3DContrast : public Network {
  private:
   UNet3DTrunk trunk_;
   ConvLayer distance_, segmentation_;
+  std::optional<ASPP> aspp_;
   std::deque<Block> projection_;
 };
 

@@ -126,7 +126,7 @@ class Dycon : public Method {
   std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
-    if (setup.network.name != "unet3d_dycon") {
+    if (setup.network.name != "unet3d_dycon" && setup.network.name != "unet3d_dycon_aspp") {
       throw UsageError(text("--network: found '", setup.network.name,
                             "', expected unet3d_dycon or unet3d_dycon_aspp for dycon"));
     }

@@ -27,10 +27,14 @@ void assign(const Tensor& t, const F& f) {
 }
 
 /// Convolution number t, in the order of declaration: weight sqrt(24 / fan) u(i, t), fan the second axis
-/// times the kernel's volume; bias 0.1 u(i, t + 500). Everything else has its first value. Returns the number
-/// of convolutions.
+/// times the kernel's volume; bias 0.1 u(i, t + 500). Everything else has its first value, or the mean of
+/// its first values where they are drawn. Returns the number of convolutions.
 inline uint32_t fill_by_tags(ParameterSet& set) {
   set.initialize(1);
+  for (Parameter& p : set.parameters()) {
+    if (p.dims.size() < 2 && p.initializer.kind == Initializer::Kind::normal)
+      fill(p.value, p.initializer.mean);
+  }
   uint32_t t = 0;
   std::deque<Parameter>& parameters = set.parameters();
   for (size_t k = 0; k < parameters.size(); ++k) {
@@ -108,8 +112,11 @@ inline void check_network_gradient(const NetworkOptions& options, const Shape& s
   fill_by_tags(set);
   uint32_t t = 2000;
   for (Parameter& p : set.parameters()) {
-    if (p.dims.size() < 2)
-      assign(p.value, [&](uint32_t i) { return p.initializer.value + 0.2 * tag_noise(i, t); });
+    if (p.dims.size() < 2) {
+      const bool drawn = p.initializer.kind == Initializer::Kind::normal;
+      const double first = drawn ? p.initializer.mean : p.initializer.value;
+      assign(p.value, [&](uint32_t i) { return first + 0.2 * tag_noise(i, t); });
+    }
     ++t;
   }
   set.touch();

@@ -7,6 +7,7 @@ namespace semivox::kernels {
 
 void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
                   Tensor& y) {
+  if (g.dilation > 1) return dilated::conv_forward(g, x, weights, bias, y);
   if (!x.device().is_cuda()) return reference::conv_forward(g, x, weights, bias, y);
   if (g.transposed) {
     direct::to_fine(g, x, weights.values, y);
@@ -23,6 +24,7 @@ void conv_forward_act(const ConvGeometry& g, const Tensor& x, const ConvWeights&
 }
 
 void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
+  if (g.dilation > 1) return dilated::conv_backward_data(g, dy, weights, dx);
   if (!dx.device().is_cuda()) return reference::conv_backward_data(g, dy, weights, dx);
   if (g.transposed) {
     direct::to_coarse(g, dy, weights.values, dx);
@@ -32,6 +34,7 @@ void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeigh
 }
 
 void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
+  if (g.dilation > 1) return dilated::conv_backward_weights(g, x, dy, dw);
   if (!x.device().is_cuda()) return reference::conv_backward_weights(g, x, dy, dw);
   direct::to_weights(g, g.transposed ? dy : x, g.transposed ? x : dy, dw);
 }
