@@ -1,5 +1,6 @@
 // Whole iterations of the consistency methods against PyTorch in f64: five steps of UPC with each of its
-// terms, entropy minimisation, CPS and ICT. tests/goldens/make_consistency_replay.py made the numbers.
+// terms, entropy minimisation, CPS, ICT, AC-MT with each of its strategies and MCF.
+// tests/goldens/make_consistency_replay.py made the numbers.
 
 #include <doctest/doctest.h>
 
@@ -53,7 +54,7 @@ std::pair<double, double> summary(const Tensor& tensor) {
 }
 
 void replay(const std::string& golden_name, const std::string& method_name,
-            std::map<std::string, std::string> options) {
+            std::map<std::string, std::string> options, const std::string& network = "vnet") {
   const OneThread one_thread;
   std::ifstream file(SEMIVOX_TEST_DATA "/consistency_replay.json");
   REQUIRE(file.good());
@@ -61,6 +62,7 @@ void replay(const std::string& golden_name, const std::string& method_name,
   options.insert({{"consistency", "0.7"}, {"rampup_length", "0"}});
   MethodSetup setup = kProblem.setup();
   setup.optimizer.weight_decay = 0.01;
+  setup.network.name = network;
   const auto method = build_method(method_name, options, setup);
   const auto networks = method->networks();
   for (size_t k = 0; k < networks.size(); ++k)
@@ -119,3 +121,14 @@ TEST_CASE("replay: em") { replay("em", "em", {}); }
 TEST_CASE("replay: cps") { replay("cps", "cps", {}); }
 
 TEST_CASE("replay: ict") { replay("ict", "ict", {{"mix", "0.25"}}); }
+
+TEST_CASE("replay: ac_mt") {
+  const std::map<std::string, std::string> passes{{"noise", "0"}, {"mu_passes", "4"}, {"perr_passes", "3"}};
+  for (const std::string strategy : {"ent", "mu", "perr", "serr"}) {
+    std::map<std::string, std::string> options = passes;
+    options["strategy"] = strategy;
+    replay("ac_mt " + strategy, "ac_mt", options);
+  }
+}
+
+TEST_CASE("replay: mcf") { replay("mcf", "mcf", {}, "mcf"); }

@@ -79,6 +79,7 @@ class VNet(nn.Module):
         x6 = self.block_six(self.block_five_up(x5) + x4)
         x7 = self.block_seven(self.block_six_up(x6) + x3)
         x8 = self.block_eight(self.block_seven_up(x7) + x2)
+        self.features = x8
         x9 = self.block_nine(self.block_eight_up(x8) + x1)
         return self.out_conv(x9)
 
