@@ -40,8 +40,8 @@ class TemporaryFolder {
 int64_t file_bytes(const io::DatasetFolder& folder) {
   uintmax_t bytes = 0;
   for (const io::CaseFiles& files : folder.cases) {
-    bytes += fs::file_size(files.image);
-    if (!files.label.empty() && files.label != files.image) bytes += fs::file_size(files.label);
+    for (const std::string& image : files.images) bytes += fs::file_size(image);
+    if (!files.label.empty() && files.label != files.images.front()) bytes += fs::file_size(files.label);
   }
   return static_cast<int64_t>(bytes);
 }
@@ -64,7 +64,7 @@ void add_row(BenchReport& report, const char* work, double seconds, int64_t byte
 BenchReport measure(const io::DatasetFolder& folder, const BenchOptions& options) {
   std::vector<int64_t> all(folder.cases.size());
   std::iota(all.begin(), all.end(), 0);
-  const io::Preparation preparation{io::normalization_of_channel(folder.channel), {0, 0, 0}};
+  const io::Preparation preparation{{io::normalization_of_channel(folder.channels.front())}, {0, 0, 0}};
   BenchReport report;
   std::printf("%-26s %12s %12s %12s %12s\n", "work", "ms", "MB", "MB/s", "rate");
 

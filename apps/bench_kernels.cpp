@@ -14,6 +14,7 @@
 #include "kernels/pool.hpp"
 #include "kernels/resize.hpp"
 #include "kernels/shuffle.hpp"
+#include "kernels/signed_distance.hpp"
 #include "kernels/uncertainty.hpp"
 #include "kernels/window.hpp"
 #include "methods/supervised_loss.hpp"
@@ -205,6 +206,8 @@ void bench_voxels(Bench& bench, const BenchOptions& options) {
   bench.row("distance transform (mask, result)", labels.bytes() + distances.bytes(), [&] {
     squared_distance(labels, {1, 1, 1}, distances);
   });
+  bench.row("signed distance (labels, map)", labels.bytes() + distances.bytes(),
+            [&] { signed_distance(labels); });
   bench.row("largest component (mask, result)", 2 * labels.bytes(),
             [&] { largest_component(labels, 26, kept); });
 }

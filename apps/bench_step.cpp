@@ -97,7 +97,9 @@ Measured evaluation_forward(const BenchOptions& options) {
 Measured method_iteration(const BenchOptions& options, Json& details) {
   const Device device = options.device;
   OptionReader reader;
-  const std::unique_ptr<Method> method = find_method(options.method).make(reader);
+  const MethodInfo& info = find_method(options.method);
+  require_network(info, options.network.name, "--network");
+  const std::unique_ptr<Method> method = info.make(reader);
   MethodSetup setup;
   setup.network = options.network;
   setup.precision = options.precision;

@@ -13,16 +13,18 @@
 #include "apps/commands.hpp"
 #include "apps/results.hpp"
 #include "engine/error.hpp"
-#include "io/nifti.hpp"
+#include "io/case_reader.hpp"
 
 namespace semivox {
 namespace {
 
 constexpr int kMostClasses = 256;  // labels are 8-bit
+constexpr const char* kPicture = ".png";
 
-/// CASE of CASE.nii.gz or CASE.nii; nothing for other files and for the probability maps CASE_prob<n>.
+/// CASE of CASE.nii.gz, CASE.nii or CASE.png; nothing for other files and for the probability maps
+/// CASE_prob<n>.
 std::optional<std::string> case_of(const std::string& file) {
-  for (const std::string ending : {".nii.gz", ".nii"}) {
+  for (const std::string ending : {".nii.gz", ".nii", kPicture}) {
     if (!file.ends_with(ending) || file.front() == '.') continue;
     const std::string name = file.substr(0, file.size() - ending.size());
     const size_t number = name.find_last_not_of("0123456789") + 1;
@@ -32,20 +34,25 @@ std::optional<std::string> case_of(const std::string& file) {
   return std::nullopt;
 }
 
-/// The NIfTI files of a folder by case name, without the probability maps that `predict` puts beside its
-/// labels.
+/// The label files of a folder by case name, without the probability maps and overlays that `predict` puts
+/// beside its labels: pictures count where there is nothing else.
 std::map<std::string, std::string> label_files(const std::string& folder, const char* role) {
   namespace fs = std::filesystem;
   if (!fs::is_directory(folder)) throw DataError(text(folder, ": the ", role, " folder does not exist"));
   std::map<std::string, std::string> files;
+  std::vector<fs::path> paths;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::optional<std::string> name = case_of(entry.path().filename().string());
-    if (!name) continue;
-    const auto [position, is_new] = files.emplace(*name, entry.path().string());
-    if (!is_new)
-      throw DataError(text(position->second, " and ", entry.path().string(), ": two files of one case"));
+    if (case_of(entry.path().filename().string())) paths.push_back(entry.path());
   }
-  if (files.empty()) throw DataError(text(folder, ": no .nii.gz or .nii file in the ", role, " folder"));
+  const auto is_picture = [](const fs::path& path) { return path.extension() == kPicture; };
+  if (!std::all_of(paths.begin(), paths.end(), is_picture)) std::erase_if(paths, is_picture);
+  for (const fs::path& path : paths) {
+    const std::optional<std::string> name = case_of(path.filename().string());
+    const auto [position, is_new] = files.emplace(*name, path.string());
+    if (!is_new) throw DataError(text(position->second, " and ", path.string(), ": two files of one case"));
+  }
+  if (files.empty())
+    throw DataError(text(folder, ": no .nii.gz, .nii or .png file in the ", role, " folder"));
   return files;
 }
 
@@ -81,7 +88,7 @@ std::string extent(const io::Extent3& shape) { return text(shape[0], " x ", shap
 int count_classes(const std::vector<CasePair>& pairs) {
   int largest = 1;
   for (const CasePair& pair : pairs) {
-    const io::LabelMap reference = io::read_nifti_labels(pair.reference, kMostClasses);
+    const io::LabelMap reference = io::read_label_file(pair.reference, kMostClasses);
     for (const uint8_t label : reference.voxels) largest = std::max(largest, static_cast<int>(label));
   }
   return largest + 1;
@@ -94,8 +101,8 @@ Evaluation run_evaluate(const EvaluateOptions& options) {
   const int classes = options.classes == 0 ? count_classes(pairs) : options.classes;
   std::vector<CaseResult> cases;
   for (const CasePair& pair : pairs) {
-    const io::LabelMap prediction = io::read_nifti_labels(pair.prediction, classes);
-    const io::LabelMap reference = io::read_nifti_labels(pair.reference, classes);
+    const io::LabelMap prediction = io::read_label_file(pair.prediction, classes);
+    const io::LabelMap reference = io::read_label_file(pair.reference, classes);
     if (prediction.shape != reference.shape) {
       throw DataError(text(pair.prediction, ": shape ", extent(prediction.shape), ", but the reference ",
                            pair.reference, " is ", extent(reference.shape)));

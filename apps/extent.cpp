@@ -29,7 +29,8 @@ std::vector<T> parse_parts(const std::string& word) {
 }  // namespace
 
 std::optional<std::array<int64_t, 3>> parse_extent(const std::string& word) {
-  const std::vector<int64_t> parts = parse_parts<int64_t>(word);
+  std::vector<int64_t> parts = parse_parts<int64_t>(word);
+  if (parts.size() == 2) parts.insert(parts.begin(), 1);
   if (parts.size() != 3 || parts[0] < 1 || parts[1] < 1 || parts[2] < 1) return std::nullopt;
   return std::array<int64_t, 3>{parts[0], parts[1], parts[2]};
 }

@@ -8,7 +8,8 @@
 
 namespace semivox {
 
-/// Three positive integers with an x between them; nothing for any other word.
+/// Three positive integers with an x between them, or two, HxW, which stand for 1xHxW; nothing for any other
+/// word.
 std::optional<std::array<int64_t, 3>> parse_extent(const std::string& word);
 
 /// One number for all axes or three with an x between them, in mm: all positive, or all zero, which means the

@@ -1,5 +1,6 @@
 #include "apps/input_cases.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -10,13 +11,14 @@ namespace semivox {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr const char* kPicture = ".png";
 constexpr const char* kFieldFile = "mri_norm2.h5";  // one folder per case, in the field's data sets
 
 /// The name of a scan without its ending; nothing for files that are no scans.
 std::optional<std::string> stem_of(const fs::path& path) {
   const std::string name = path.filename().string();
   if (name == kFieldFile) return fs::absolute(path).parent_path().filename().string();
-  for (const char* ending : {".nii.gz", ".nii", ".h5"}) {
+  for (const char* ending : {".nii.gz", ".nii", ".h5", kPicture}) {
     if (name.ends_with(ending) && name.front() != '.')
       return name.substr(0, name.size() - std::string(ending).size());
   }
@@ -36,7 +38,10 @@ std::optional<ChannelName> numbered(const std::string& stem) {
   return ChannelName{stem.substr(0, stem.size() - 5), std::stoll(digits)};
 }
 
-/// Scans of a folder: files, and the field's one file per subfolder.
+bool is_picture(const fs::path& path) { return path.extension() == kPicture; }
+
+/// Scans of a folder: files, and the field's one file per subfolder. Beside other scans pictures are none:
+/// they show something.
 std::vector<fs::path> scans_of_folder(const fs::path& folder) {
   std::vector<fs::path> scans;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
@@ -46,8 +51,9 @@ std::vector<fs::path> scans_of_folder(const fs::path& folder) {
       scans.push_back(entry.path());
     }
   }
+  if (!std::all_of(scans.begin(), scans.end(), is_picture)) std::erase_if(scans, is_picture);
   if (scans.empty()) {
-    throw DataError(text(folder.string(), ": no .nii.gz, .nii or .h5 file in the input folder"));
+    throw DataError(text(folder.string(), ": no .nii.gz, .nii, .h5 or .png file in the input folder"));
   }
   return scans;
 }
@@ -55,7 +61,7 @@ std::vector<fs::path> scans_of_folder(const fs::path& folder) {
 /// The scans of the same case as `file`, itself included: the other channels stand beside it.
 std::vector<fs::path> scans_of_file(const fs::path& file, int64_t channels) {
   const auto stem = stem_of(file);
-  if (!stem) throw DataError(text(file.string(), ": expected a .nii.gz, .nii or .h5 file"));
+  if (!stem) throw DataError(text(file.string(), ": expected a .nii.gz, .nii, .h5 or .png file"));
   const auto own = numbered(*stem);
   if (channels == 1 || !own) return {file};
   std::vector<fs::path> scans;
@@ -108,7 +114,8 @@ std::vector<InputCase> list_input_cases(const std::string& input, int64_t channe
       }
       one.files.push_back(file);
     }
-    if (static_cast<int64_t>(one.files.size()) != channels) {
+    const bool colour = channels == 3 && one.files.size() == 1 && is_picture(one.files.front());
+    if (static_cast<int64_t>(one.files.size()) != channels && !colour) {
       throw DataError(text(one.files.front(), ": case ", name, " has ", one.files.size(), " of ", channels,
                            " channels, expected files ", name, "_0000 and so on"));
     }

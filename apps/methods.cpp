@@ -20,7 +20,11 @@ void add_methods_command(CLI::App& app) {
       OptionReader reader;
       info.make(reader);
       nlohmann::ordered_json options = nlohmann::ordered_json::array();
-      if (!*as_json) std::cout << info.name << "  " << info.summary << "\n    " << info.paper << "\n";
+      if (!*as_json) {
+        std::cout << info.name << "  " << info.summary << "\n    " << info.paper << "\n    networks:";
+        for (const std::string& network : info.networks) std::cout << " " << network;
+        std::cout << (info.networks.empty() ? " any\n" : "\n");
+      }
       for (const OptionInfo& option : reader.options()) {
         options.push_back({{"name", option.name}, {"default", option.value}, {"help", option.help}});
         if (!*as_json) {
@@ -32,8 +36,11 @@ void add_methods_command(CLI::App& app) {
                     << option.help << "\n";
         }
       }
-      list.push_back(
-          {{"name", info.name}, {"paper", info.paper}, {"summary", info.summary}, {"options", options}});
+      list.push_back({{"name", info.name},
+                      {"paper", info.paper},
+                      {"summary", info.summary},
+                      {"networks", info.networks},
+                      {"options", options}});
     }
     nlohmann::ordered_json networks = network_names();
     if (*as_json) {

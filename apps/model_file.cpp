@@ -4,6 +4,7 @@
 
 #include "apps/extent.hpp"
 #include "engine/error.hpp"
+#include "io/slice_augment.hpp"
 #include "methods/weights.hpp"
 
 namespace semivox {
@@ -51,7 +52,18 @@ Model load_model(const ModelFile& file, const std::map<std::string, std::string>
   read("semivox.patch", "DxHxW", parse_extent, model.patch);
   read("semivox.spacing", "mm, one number or three with x between", parse_spacing, model.preparation.spacing);
   if (const auto entry = description.find("semivox.normalize"); entry != description.end()) {
-    model.preparation.normalization = io::parse_normalization(entry->second);
+    model.preparation.normalization = io::parse_normalizations(entry->second);
+  }
+  if (const auto entry = description.find("semivox.slice_axis"); entry != description.end()) {
+    model.preparation.slice_axis = io::parse_slice_axis(entry->second);
+  }
+  if (const auto entry = description.find("semivox.fit"); entry != description.end()) {
+    model.zoom_slices = io::parse_slice_fit(entry->second) == io::SliceFit::zoom;
+  }
+  // A network that takes single slices needs them in front, whoever wrote the weights.
+  if (model.network->divisor()[0] == 1 && model.patch[0] == 1 &&
+      model.preparation.slice_axis == io::SliceAxis::none) {
+    model.preparation.slice_axis = io::SliceAxis::automatic;
   }
   return model;
 }

@@ -27,10 +27,12 @@ struct Model {
   std::unique_ptr<Network> network;
   io::Preparation preparation;
   std::array<int64_t, 3> patch{0, 0, 0};  ///< the patch that it was trained with; zeros when unknown
+  bool zoom_slices = false;               ///< slices are zoomed to the patch
 };
 
 /// Builds the network that the file's metadata describe and loads its weights. `settings` has the metadata's
-/// keys (`semivox.network`, `semivox.filters`, ..., `semivox.patch`, `semivox.spacing`, `semivox.normalize`)
+/// keys (`semivox.network`, `semivox.filters`, ..., `semivox.patch`, `semivox.spacing`, `semivox.normalize`,
+/// `semivox.slice_axis`, `semivox.fit`)
 /// and goes before the metadata; what neither says is NetworkOptions' default, the file's own spacing and no
 /// normalisation. Throws DataError naming file and field.
 Model load_model(const ModelFile& file, const std::map<std::string, std::string>& settings, DType precision,

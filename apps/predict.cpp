@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -62,32 +63,31 @@ void prepare_output(const PredictOptions& options, const std::vector<InputCase>&
 /// A case on the way through the network.
 struct Scan {
   io::Image original;  ///< first channel as the file has it: the grid that results are written on
-  io::Extent3 shape;   ///< of the prepared grid
-  Tensor image;        ///< (1, C, D, H, W), prepared, on the device
+  io::Extent3 array;   ///< shape of the prepared grid in the array order of the file
+  int slice_axis = -1;
+  io::Extent3 shape;  ///< of the prepared grid, slices first
+  Tensor image;       ///< (1, C, D, H, W), prepared, on the device
 };
 
-Scan read_scan(const InputCase& one, const io::Preparation& preparation, Device device) {
+Scan read_scan(const InputCase& one, const io::Preparation& preparation, int64_t channels, Device device) {
   Scan scan;
-  std::vector<io::Image> channels;
-  for (const std::string& file : one.files) {
-    io::Image image = io::read_case_image({one.name, file, ""});
-    if (channels.empty()) scan.original = image;
-    channels.push_back(io::prepare_image(std::move(image), preparation, file));
-    if (channels.back().shape != channels.front().shape) {
-      throw DataError(text(file, ": shape ", extent_text(channels.back().shape),
-                           " of the prepared scan, but ", one.files.front(), " is ",
-                           extent_text(channels.front().shape)));
-    }
+  const io::CaseFiles files{one.name, one.files, ""};
+  std::vector<io::Image> images = io::read_case_channels(files);
+  if (static_cast<int64_t>(images.size()) != channels) {
+    throw DataError(
+        text(one.files.front(), ": ", images.size(), " channels, expected ", channels, " (the network's)"));
   }
-  scan.shape = channels.front().shape;
-  const auto count = static_cast<int64_t>(channels.size());
-  const Tensor host = Tensor::empty({1, count, scan.shape[0], scan.shape[1], scan.shape[2]}, DType::f32,
+  scan.original = images.front();
+  images = io::prepare_channels(std::move(images), preparation, files);
+  scan.array = images.front().shape;
+  scan.slice_axis = io::slice_axis_of(preparation.slice_axis, one.files.front(), scan.array);
+  scan.shape = io::slices_first(scan.array, scan.slice_axis);
+  const std::vector<float> voxels = io::interleave(images);
+  const std::vector<std::byte> bytes = io::slices_first(voxels.data(), scan.array, scan.slice_axis,
+                                                        channels * static_cast<int64_t>(sizeof(float)));
+  const Tensor host = Tensor::empty({1, channels, scan.shape[0], scan.shape[1], scan.shape[2]}, DType::f32,
                                     Device{}, MemoryTag::data);
-  for (int64_t c = 0; c < count; ++c) {
-    for (int64_t i = 0; i < io::voxel_count(scan.shape); ++i) {
-      host.data<float>()[i * count + c] = channels[c].voxels[i];
-    }
-  }
+  std::memcpy(host.raw(), bytes.data(), bytes.size());
   scan.image = host.to(device);
   return scan;
 }
@@ -101,9 +101,15 @@ std::vector<float> to_host(const Tensor& tensor) {
 /// The probabilities on the grid of the input file.
 Tensor on_input_grid(const Tensor& probabilities, const Scan& scan) {
   const io::Extent3& to = scan.original.shape;
-  if (to == scan.shape) return probabilities;
+  if (to == scan.array && scan.slice_axis <= 0) return probabilities;
   const int64_t classes = probabilities.shape().c;
-  const std::vector<float> values = io::resample_linear(to_host(probabilities), classes, scan.shape, to);
+  std::vector<float> values = to_host(probabilities);
+  if (scan.slice_axis > 0) {
+    const std::vector<std::byte> bytes = io::array_order(values.data(), scan.array, scan.slice_axis,
+                                                         classes * static_cast<int64_t>(sizeof(float)));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+  }
+  values = io::resample_linear(values, classes, scan.array, to);
   const Tensor resampled =
       Tensor::empty({1, classes, to[0], to[1], to[2]}, DType::f32, probabilities.device());
   copy_bytes(resampled.raw(), resampled.device(), values.data(), Device{}, values.size() * sizeof(float));
@@ -128,7 +134,7 @@ std::string predict_case(const PredictOptions& options, const WindowOptions& win
                          const InputCase& one) {
   const double start = now_seconds();
   const Device device = model.network->device();
-  const Scan scan = read_scan(one, model.preparation, device);
+  const Scan scan = read_scan(one, model.preparation, model.network->options().in_channels, device);
   const Tensor probabilities =
       on_input_grid(predict_probabilities(*model.network, scan.image, windows), scan);
   const Tensor labels = argmax_labels(probabilities, options.neighbours);
@@ -147,8 +153,8 @@ std::string predict_case(const PredictOptions& options, const WindowOptions& win
   std::snprintf(numbers, sizeof numbers, "foreground %.2f %%, %.1f s",
                 100.0 * static_cast<double>(foreground) / static_cast<double>(result.voxels.size()),
                 now_seconds() - start);
-  const bool resampled = scan.shape != scan.original.shape;
-  return text(extent_text(scan.original.shape), resampled ? " as " + extent_text(scan.shape) : "", ", ",
+  const bool resampled = scan.array != scan.original.shape;
+  return text(extent_text(scan.original.shape), resampled ? " as " + extent_text(scan.array) : "", ", ",
               window_count(*model.network, scan.shape, windows), " windows, ", numbers);
 }
 
@@ -157,6 +163,7 @@ WindowOptions resolve_windows(const PredictOptions& options, const Model& model)
   WindowOptions windows = options.windows;
   if (windows.whole_volume) return windows;
   windows.patch = model.patch;
+  windows.zoom_slices = model.zoom_slices;
   if (windows.patch[0] == 0) {
     throw UsageError(
         "--patch: expected DxHxW (the weights do not say what they were trained with) or --whole-volume");
@@ -230,7 +237,8 @@ void add_predict_command(CLI::App& app) {
   source->require_option(1);
   command->add_option("--checkpoint", options->checkpoint, "Of the run: final (default), best or latest")
       ->check(CLI::IsMember({"final", "best", "latest"}));
-  command->add_option("--input", options->input, "Scan (.nii.gz, .nii, .h5) or folder of scans")->required();
+  command->add_option("--input", options->input, "Scan (.nii.gz, .nii, .h5, .png) or folder of scans")
+      ->required();
   command->add_option("--output", options->output, "Folder for CASE.nii.gz")->required();
 
   const std::string group = "Settings (default: what the weights say of themselves)";
@@ -249,7 +257,13 @@ void add_predict_command(CLI::App& app) {
   setting("--patch", "semivox.patch", "Window, DxHxW")->check(extent);
   setting("--spacing", "semivox.spacing", "Resample to this spacing in mm, and back; 0: the file's own")
       ->check(spacing);
-  setting("--normalize", "semivox.normalize", "none, zscore, minmax or window:LOW:HIGH");
+  setting("--normalize", "semivox.normalize",
+          "none, zscore, minmax or window:LOW:HIGH; one word for each channel with commas between");
+  setting("--slice-axis", "semivox.slice_axis",
+          "2D networks: array axis of the slices, 0, 1, 2 or auto (2 in NIfTI, 0 in HDF5 files)")
+      ->check(CLI::IsMember({"auto", "0", "1", "2"}));
+  setting("--fit", "semivox.fit", "2D networks: zoom (each slice to the patch and back) or crop (windows)")
+      ->check(CLI::IsMember({"zoom", "crop"}));
 
   command
       ->add_option_function<std::string>(

@@ -79,6 +79,18 @@ std::string as_text(const toml::node& node, const std::string& where) {
   throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
 }
 
+/// True for networks that do not halve the first axis, which is 1 in slices.
+bool takes_slices(const std::string& network) {
+  NetworkOptions options;
+  options.name = network;
+  return make_network(options)->divisor()[0] == 1;
+}
+
+/// The setting's key, behind file and line if it came from a file.
+std::string located(const Setting& setting) {
+  return setting.origin == "command line" ? setting.key : text(setting.origin, ": ", setting.key);
+}
+
 }  // namespace
 
 RunConfig::RunConfig() {
@@ -88,11 +100,19 @@ RunConfig::RunConfig() {
   add("data.folder", "", "data set folder");
   add("data.labeled", "8", "the first N training cases keep their labels");
   add("data.unlabeled", "-1", "number of the other training cases used, -1 = all");
+  add("data.labeled_unit", "cases", "what labeled and unlabeled count: cases, patients or slices");
+  add("data.dims", "3", "3 = volumes, 2 = their slices, for 2D networks");
+  add("data.slice_axis", "auto", "array axis of the slices: 0, 1, 2; auto = 2 in NIfTI, 0 in HDF5 files");
+  add("data.fit", "zoom", "how a slice gets the size of the patch: zoom (the whole slice) or crop");
   add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
-  add("data.normalize", "auto", "none, zscore, minmax, window:LOW:HIGH; auto = what dataset.json says");
-  add("data.augment", "rotflip", "rotflip (quarter turn, flip, crop), crop, or none (centre crop)");
+  add("data.normalize", "auto",
+      "none, zscore, minmax, window:LOW:HIGH, or one word per channel with commas between; auto = what "
+      "dataset.json says");
+  add("data.augment", "rotflip",
+      "rotflip (quarter turn, flip, crop), crop, distort (grid distortion, crop), or none (centre crop); "
+      "slices also rotate (up to 20 degrees) and rotflip_rotate (one, the other or nothing)");
   add("data.order", "shuffled", "shuffled, or fixed (batches in list order)");
-  add("network.name", "vnet", "network");
+  add("network.name", "vnet", "network, if the method has none of its own");
   add("network.filters", "16", "width of the first stage");
   add("network.norm", "auto", "none, batchnorm, groupnorm or instancenorm; auto = as published");
   add("network.dropout", "auto", "probability of dropout in training; auto = as published");
@@ -102,16 +122,17 @@ RunConfig::RunConfig() {
   add("train.batch", "4", "images that the student sees per iteration");
   add("train.patch", "112x112x80", "patch size in voxels");
   add("train.lr", "0.01", "learning rate");
-  add("train.schedule", "step", "constant, step or poly");
-  add("train.lr_every", "2500", "step: iterations between two decays");
+  add("train.schedule", "step", "constant, step, poly or warmup_poly (changes once per epoch)");
+  add("train.lr_every", "2500", "step: iterations between two decays; warmup_poly: iterations per epoch");
   add("train.lr_factor", "0.1", "step: factor of a decay");
-  add("train.lr_power", "0.9", "poly: exponent");
+  add("train.lr_power", "0.9", "poly, warmup_poly: exponent");
+  add("train.lr_warmup", "5", "warmup_poly: epochs until the learning rate is reached");
   add("train.optimizer", "sgd", "sgd, adam or adamw");
   add("train.momentum", "0.9", "momentum of sgd");
   add("train.weight_decay", "0.0001", "weight decay on all parameters");
   add("train.precision", "f32", "f32, bf16 (activations), or f64 (CPU, for checks)");
   add("train.seed", "1337", "seed of weights, batches, augmentation, dropout and noise");
-  add("train.init", "", "safetensors file with first weights for all networks");
+  add("train.init", "", "safetensors file with first weights for all networks of its kind");
   add("train.device", "auto", "auto, cpu, cuda or cuda:N");
   add("train.validate_every", "200", "iterations between validations, 0 = never");
   add("train.checkpoint_every", "200", "iterations between two saves of the state");
@@ -161,6 +182,12 @@ void RunConfig::set(const std::string& key, const std::string& value, const std:
                         "--help the others)"));
 }
 
+void RunConfig::set_default(const std::string& key, const std::string& value) {
+  Setting* setting = find(key);
+  SEMIVOX_CHECK(setting != nullptr, "no setting ", key);
+  if (setting->origin == "default") setting->value = value;
+}
+
 void RunConfig::read_file(const std::string& path) {
   if (!std::filesystem::is_regular_file(path))
     throw DataError(text(path, ": the configuration file does not exist"));
@@ -184,8 +211,7 @@ void RunConfig::read_file(const std::string& path) {
 const std::string& RunConfig::value(const std::string& key) const { return at(key).value; }
 
 void RunConfig::fail(const Setting& setting, const std::string& expected) const {
-  const std::string where = setting.origin == "command line" ? "" : text(setting.origin, ": ");
-  throw UsageError(text(where, setting.key, ": found '", setting.value, "', expected ", expected));
+  throw UsageError(text(located(setting), ": found '", setting.value, "', expected ", expected));
 }
 
 int64_t RunConfig::integer(const std::string& key, int64_t lowest) const {
@@ -232,6 +258,21 @@ void RunConfig::keep_options_of(const std::string& method, bool typed) {
     const bool from_file = entry.second.origin != "command line" && entry.second.origin != "--set";
     return own.count(entry.first) == 0 && (typed || from_file);
   });
+}
+
+void RunConfig::choose_network_for(const std::string& method) {
+  const MethodInfo& info = find_method(method);
+  Setting& network = *find("network.name");
+  const bool slices = value("data.dims") == "2";
+  if (network.origin == "default") {
+    const std::vector<std::string> any{slices ? "unet2d" : network.value};
+    for (const std::string& name : info.networks.empty() ? any : info.networks) {
+      if (slices != takes_slices(name)) continue;
+      network.value = name;
+      break;
+    }
+  }
+  require_network(info, network.value, located(network));
 }
 
 std::map<std::string, std::string> RunConfig::method_options() const {

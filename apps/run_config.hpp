@@ -29,6 +29,9 @@ class RunConfig {
   /// all sections. Throws UsageError for an unknown one.
   void set(const std::string& key, const std::string& value, const std::string& origin);
 
+  /// Another default, for a setting that nobody gave.
+  void set_default(const std::string& key, const std::string& value);
+
   const std::string& value(const std::string& key) const;
 
   // Typed values. Each throws UsageError naming key, origin, found and expected.
@@ -41,6 +44,11 @@ class RunConfig {
   /// Drops options that the method does not have but another one has: those of a file, which may serve
   /// several methods, and with `typed` those of the command line as well (comparisons).
   void keep_options_of(const std::string& method, bool typed);
+
+  /// The method's first network for the data's dimensions, when neither a file nor the command line names one
+  /// (vnet or unet2d for methods that train any). Throws UsageError for
+  /// a network that the method does not train.
+  void choose_network_for(const std::string& method);
 
   /// The options of the method that were set, without the "method." in front.
   std::map<std::string, std::string> method_options() const;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "apps/cached_data.hpp"
 #include "apps/commands.hpp"
 #include "apps/environment.hpp"
 #include "apps/extent.hpp"
@@ -17,7 +19,6 @@
 #include "io/nifti.hpp"
 #include "io/overlay.hpp"
 #include "io/resample.hpp"
-#include "io/sampler.hpp"
 #include "methods/weights.hpp"
 
 namespace semivox {
@@ -25,74 +26,6 @@ namespace semivox {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// Cached cases behind the trainer's interface.
-class CachedData : public TrainingData {
- public:
-  CachedData(const RunConfig& config, const io::DatasetFolder& folder, const io::Split& split,
-             const io::Preparation& preparation, Device device)
-      : patch_(config.extent("train.patch")),
-        augment_(io::parse_augment_mode(config.value("data.augment"))),
-        seed_(static_cast<uint64_t>(config.integer("train.seed", 0))),
-        labeled_(io::load_cases(folder, split.labeled, io::Labels::read, preparation, device)),
-        unlabeled_(io::load_cases(folder, split.unlabeled, io::Labels::hide, preparation, device)),
-        validation_(io::load_cases(folder, split.validation, io::Labels::read, preparation, device)) {
-    const std::string& order = config.value("data.order");
-    if (order != "shuffled" && order != "fixed") {
-      throw UsageError(text("data.order: found '", order, "', expected shuffled or fixed"));
-    }
-    order_ = order == "fixed" ? io::Order::fixed : io::Order::shuffled;
-  }
-
-  Batch batch(const Phase& phase, int64_t phase_index, int64_t iteration) override {
-    // Every phase has streams of its own; the samples' augmentation is drawn from the same key.
-    const uint64_t seed = seed_ + static_cast<uint64_t>(phase_index) * 0x9e3779b97f4a7c15u;
-    if (!sampler_ || sampler_phase_ != phase_index) {
-      sampler_.emplace(numbers(0, labeled_.size()), phase.labeled,
-                       numbers(labeled_.size(), unlabeled_.size()), phase.unlabeled, seed, order_);
-      sampler_phase_ = phase_index;
-    }
-    std::vector<const io::CachedCase*> cases;
-    for (const int64_t i : sampler_->batch(iteration)) {
-      const auto k = static_cast<size_t>(i);
-      cases.push_back(k < labeled_.size() ? &labeled_[k] : &unlabeled_[k - labeled_.size()]);
-    }
-    const io::Batch made = io::make_batch(cases, patch_, augment_, seed, static_cast<uint64_t>(iteration));
-    return {made.image, made.label, phase.labeled};
-  }
-
-  int64_t validation_cases() const override { return static_cast<int64_t>(validation_.size()); }
-
-  ValidationCase validation_case(int64_t index) override {
-    const io::CachedCase& c = validation_[static_cast<size_t>(index)];
-    return {io::whole_image(c), c.label};
-  }
-
-  const std::vector<io::CachedCase>& validation() const { return validation_; }
-
-  int64_t bytes() const {
-    int64_t total = 0;
-    for (const auto* list : {&labeled_, &unlabeled_, &validation_}) {
-      for (const io::CachedCase& c : *list) total += c.bytes();
-    }
-    return total;
-  }
-
- private:
-  static std::vector<int64_t> numbers(size_t first, size_t count) {
-    std::vector<int64_t> list(count);
-    for (size_t i = 0; i < count; ++i) list[i] = static_cast<int64_t>(first + i);
-    return list;
-  }
-
-  io::Extent3 patch_;
-  io::AugmentMode augment_;
-  io::Order order_ = io::Order::shuffled;
-  uint64_t seed_;
-  std::vector<io::CachedCase> labeled_, unlabeled_, validation_;
-  std::optional<io::BatchSampler> sampler_;
-  int64_t sampler_phase_ = -1;
-};
 
 DType parse_precision(const std::string& word) {
   if (word == "f32") return DType::f32;
@@ -110,25 +43,30 @@ LearningRate learning_rate(const RunConfig& config) {
     rate.kind = LearningRate::Kind::step;
   } else if (kind == "poly") {
     rate.kind = LearningRate::Kind::poly;
+  } else if (kind == "warmup_poly") {
+    rate.kind = LearningRate::Kind::warmup_poly;
   } else {
-    throw UsageError(text("train.schedule: found '", kind, "', expected constant, step or poly"));
+    throw UsageError(
+        text("train.schedule: found '", kind, "', expected constant, step, poly or warmup_poly"));
   }
   rate.base = config.number("train.lr", 0);
   rate.every = config.integer("train.lr_every", 1);
   rate.factor = config.number("train.lr_factor", 0);
   rate.power = config.number("train.lr_power", 0);
+  rate.warmup = config.integer("train.lr_warmup", 0);
   rate.iterations = config.integer("train.iterations", 1);
   return rate;
 }
 
-MethodSetup method_setup(const RunConfig& config, int classes, Device device) {
+MethodSetup method_setup(const RunConfig& config, const io::DatasetFolder& folder, Device device) {
   MethodSetup setup;
   setup.network.name = config.value("network.name");
   setup.network.filters = config.integer("network.filters", 1);
   setup.network.norm = config.value("network.norm");
   if (config.value("network.dropout") != "auto") setup.network.dropout = config.number("network.dropout", 0);
   setup.network.residual = config.flag("network.residual");
-  setup.network.classes = classes;
+  setup.network.in_channels = static_cast<int64_t>(folder.channels.size());
+  setup.network.classes = folder.classes();
   setup.precision = parse_precision(config.value("train.precision"));
   if (setup.precision == DType::f64 && device.is_cuda()) {
     throw UsageError("train.precision: f64 runs on the CPU only, expected --device cpu with it");
@@ -144,13 +82,9 @@ MethodSetup method_setup(const RunConfig& config, int classes, Device device) {
   return setup;
 }
 
-io::Normalization normalization(const RunConfig& config, const io::DatasetFolder& folder) {
-  const std::string& word = config.value("data.normalize");
-  return word == "auto" ? io::normalization_of_channel(folder.channel) : io::parse_normalization(word);
-}
-
-WindowOptions window_options(const RunConfig& config) {
+WindowOptions window_options(const RunConfig& config, const DataOptions& data) {
   WindowOptions window;
+  window.zoom_slices = data.zooms();
   window.patch = config.extent("train.patch");
   const bool automatic = config.value("window.stride") == "0";
   for (size_t axis = 0; axis < 3; ++axis) {
@@ -191,6 +125,10 @@ Metadata run_metadata(const RunConfig& config, const std::map<std::string, std::
   metadata["semivox.patch"] = config.value("train.patch");
   metadata["semivox.spacing"] = config.value("data.spacing");
   metadata["semivox.normalize"] = normalize;
+  if (config.value("data.dims") == "2") {
+    metadata["semivox.slice_axis"] = config.value("data.slice_axis");
+    metadata["semivox.fit"] = config.value("data.fit");
+  }
   return metadata;
 }
 
@@ -220,12 +158,24 @@ class RunFolder {
   bool made_ = false;
 };
 
+/// Probabilities (1, classes, D, H, W) of the cached grid as (D, H, W, classes) in the array order of the
+/// file.
+std::vector<float> probabilities_of_file(const io::CachedCase& cached, const Tensor& host) {
+  const float* begin = host.data<float>();
+  if (cached.slice_axis <= 0) return {begin, begin + host.elements()};
+  const std::vector<std::byte> bytes =
+      io::in_array_order(cached, begin, host.shape().c * static_cast<int64_t>(sizeof(float)));
+  std::vector<float> values(static_cast<size_t>(host.elements()));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
 /// Predicts every validation case on the grid of its file and scores it there.
 Evaluation evaluate_final(Network& network, const RunConfig& config, const RunRequest& request,
-                          const io::DatasetFolder& folder, const io::Split& split, const CachedData& data) {
+                          const io::DatasetFolder& folder, const io::Split& split, const CachedData& data,
+                          const WindowOptions& window) {
   EvaluationConventions conventions;
   conventions.largest_component = config.flag("window.largest_component");
-  const WindowOptions window = window_options(config);
   const std::string results = request.folder + "/results";
   fs::create_directories(results);
   std::vector<CaseResult> cases;
@@ -233,12 +183,11 @@ Evaluation evaluate_final(Network& network, const RunConfig& config, const RunRe
     const io::CaseFiles& files = folder.cases[static_cast<size_t>(split.validation[i])];
     const io::CachedCase& cached = data.validation()[i];
     const Tensor host = predict_probabilities(network, io::whole_image(cached), window).to(Device{});
-    const float* begin = host.data<float>();  // (1, D, H, W, classes)
     io::LabelMap prediction;
     prediction.shape = cached.input_shape;
     prediction.geometry = cached.input_geometry;
-    prediction.voxels = io::resample_argmax({begin, begin + host.elements()}, host.shape().c, cached.shape,
-                                            cached.input_shape);
+    prediction.voxels = io::resample_argmax(probabilities_of_file(cached, host), host.shape().c,
+                                            io::array_shape(cached), cached.input_shape);
     const io::LabelMap reference = io::read_case_label(files, folder.classes());
     cases.push_back(evaluate_case(files.id, prediction, reference, folder.classes(), conventions));
     if (request.save_predictions) {
@@ -246,8 +195,8 @@ Evaluation evaluate_final(Network& network, const RunConfig& config, const RunRe
       char caption[64];
       std::snprintf(caption, sizeof caption, " dice %.3f", cases.back().foreground()[0]);
       io::write_nifti_labels(text(results, "/predictions/", files.id, ".nii.gz"), prediction);
-      io::write_overlay(text(results, "/predictions/", files.id, ".png"), io::read_case_image(files),
-                        prediction, &reference, files.id + caption);
+      io::write_overlay(text(results, "/predictions/", files.id, ".png"),
+                        io::read_case_channels(files).front(), prediction, &reference, files.id + caption);
     }
   }
   Evaluation evaluation = summarize(conventions, std::move(cases));
@@ -269,7 +218,12 @@ void print_profile(Device device) {
 
 }  // namespace
 
-RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
+RunOutcome execute_run(RunConfig config, const RunRequest& request) {
+  if (config.value("data.dims") == "2") {
+    config.set_default("train.patch", "256x256");
+    config.set_default("data.augment", "rotflip_rotate");
+  }
+  config.choose_network_for(config.value("train.method"));
   const Device device = choose_device(config.value("train.device"));
   OptionReader reader(config.method_options());
   const MethodInfo& info = find_method(config.value("train.method"));
@@ -279,12 +233,12 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   for (const OptionInfo& option : reader.options()) method_options[option.name] = option.value;
 
   const io::DatasetFolder folder = io::open_dataset(config.value("data.folder"));
-  const MethodSetup setup = method_setup(config, folder.classes(), device);
+  const MethodSetup setup = method_setup(config, folder, device);
   const std::vector<Phase> phases = method->phases(setup);
   const bool semi_supervised =
       std::any_of(phases.begin(), phases.end(), [](const Phase& p) { return p.unlabeled > 0; });
-  const io::Split split = io::make_split(folder, config.integer("data.labeled", 1),
-                                         semi_supervised ? config.integer("data.unlabeled", -1) : 0);
+  const DataOptions data_settings = data_options(config, folder);
+  const io::Split split = run_split(config, folder, data_settings, semi_supervised);
   const auto divisor = make_network(setup.network)->divisor();
   const auto patch = config.extent("train.patch");
   for (size_t axis = 0; axis < 3; ++axis) {
@@ -293,31 +247,36 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
                             extent_text(divisor), " for network ", setup.network.name));
     }
   }
-  const io::Preparation preparation{normalization(config, folder), config.spacing("data.spacing")};
-  const WindowOptions final_window = window_options(config);
+  const WindowOptions final_window = window_options(config, data_settings);
   const RunFolder run_folder(request);
   const std::string resolved = config.toml(method_options);
   const nlohmann::json split_json = {{"labeled", case_names(folder, split.labeled)},
                                      {"unlabeled", case_names(folder, split.unlabeled)},
                                      {"validation", case_names(folder, split.validation)}};
   const Metadata metadata =
-      run_metadata(config, method_options, io::name_of(preparation.normalization), split_json);
+      run_metadata(config, method_options, io::names_of(data_settings.preparation.normalization), split_json);
   const std::string state = request.folder + "/checkpoints/latest.safetensors";
   if (request.resume && fs::exists(state)) check_same_run(state, metadata);
 
   std::cout << "method " << info.name << " (" << info.paper << ")\n" << describe_device(device) << "\n";
   std::cout << io::describe(folder, split) << std::endl;
   const double before = now_seconds();
-  CachedData data(config, folder, split, preparation, device);
+  CachedData data(data_settings, folder, split, device);
   char seconds[32];
   std::snprintf(seconds, sizeof seconds, "%.1f s", now_seconds() - before);
   std::cout << "data: " << format_bytes(data.bytes()) << " cached in " << seconds << std::endl;
+  if (data_settings.dims == 2) {
+    std::cout << "slices: " << data.labeled_units() << " labelled, " << data.unlabeled_units()
+              << " unlabelled" << std::endl;
+  }
 
   method->build(setup);
   if (!config.value("train.init").empty()) {
     const SafetensorsFile weights = read_safetensors(config.value("train.init"));
-    for (const auto& [name, network] : method->networks())
-      load_weights(*network, weights, config.value("train.init"));
+    for (const auto& [name, network] : method->networks()) {
+      if (network->options().name == setup.network.name)
+        load_weights(*network, weights, config.value("train.init"));
+    }
   }
   write_file(request.folder + "/config.toml", resolved);
   write_file(request.folder + "/split.json", split_json.dump(1) + "\n");
@@ -340,7 +299,8 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   if (request.profile) print_profile(device);
   enable_profile(false);
   if (!split.validation.empty() && setup.precision != DType::f64) {
-    outcome.evaluation = evaluate_final(method->student(), config, request, folder, split, data);
+    outcome.evaluation =
+        evaluate_final(method->student(), config, request, folder, split, data, final_window);
   }
   return outcome;
 }

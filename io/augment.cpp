@@ -4,9 +4,13 @@
 #include <utility>
 
 #include "engine/error.hpp"
+#include "kernels/grid_distortion.hpp"
 
 namespace semivox::io {
 namespace {
+
+constexpr double kDistortionProbability = 0.1, kDistortionLimit = 0.1;
+constexpr int64_t kDistortionCells = 5;
 
 /// A source coordinate as a function of patch coordinates: start + sign * (patch coordinate `axis`).
 struct AxisMap {
@@ -27,8 +31,13 @@ AxisMap reversed(const AxisMap& map, int64_t n) { return {map.axis, -map.sign, n
 AugmentMode parse_augment_mode(const std::string& word) {
   if (word == "rotflip") return AugmentMode::rotflip;
   if (word == "crop") return AugmentMode::crop;
+  if (word == "distort") return AugmentMode::distort;
   if (word == "none") return AugmentMode::none;
-  throw UsageError(text("augment: found '", word, "', expected rotflip, crop or none"));
+  if (word == "rotate") return AugmentMode::rotate;
+  if (word == "rotflip_rotate") return AugmentMode::rotflip_rotate;
+  throw UsageError(text("augment: found '", word,
+                        "', expected rotflip, crop, distort or none, for slices also rotate or "
+                        "rotflip_rotate"));
 }
 
 Augmentation draw_augmentation(AugmentMode mode, const Extent3& shape, const Extent3& patch,
@@ -37,6 +46,10 @@ Augmentation draw_augmentation(AugmentMode mode, const Extent3& shape, const Ext
   if (mode == AugmentMode::rotflip) {
     drawn.quarter_turns = static_cast<int>(random.integer(0, 4));
     drawn.flip_axis = static_cast<int>(random.integer(1, 2));
+  }
+  // Numbers 2, 3 and 4 are the start.
+  if (mode == AugmentMode::distort && random.uniform(5) < static_cast<float>(kDistortionProbability)) {
+    drawn.distortion = kernels::draw_grid_distortion(shape, kDistortionCells, kDistortionLimit, random, 6);
   }
   const Extent3 size = turned_shape(shape, drawn.quarter_turns);
   const bool pad = size[0] <= patch[0] || size[1] <= patch[1] || size[2] <= patch[2];
@@ -47,7 +60,7 @@ Augmentation draw_augmentation(AugmentMode mode, const Extent3& shape, const Ext
       const int64_t half = room / 2;
       drawn.start[a] = half + (room % 2 == 1 && half % 2 == 1 ? 1 : 0);
     } else {
-      drawn.start[a] = random.integer(2 + a, room);
+      drawn.start[a] = random.integer(2 + a, mode == AugmentMode::distort ? room + 1 : room);
     }
   }
   return drawn;
@@ -87,6 +100,19 @@ kernels::IndexMap index_map(const Augmentation& augmentation, const Extent3& sha
     map.stride[source[a].axis] = source[a].sign * strides[a];
   }
   return map;
+}
+
+std::array<std::vector<float>, 3> distorted_coordinates(const Augmentation& augmentation,
+                                                        const Extent3& shape, const Extent3& patch) {
+  std::array<std::vector<float>, 3> source;
+  for (size_t a = 0; a < 3; ++a) {
+    for (int64_t i = 0; i < patch[a]; ++i) {
+      const int64_t at = augmentation.start[a] - augmentation.padding[a] + i;
+      const bool inside = at >= 0 && at < shape[a];
+      source[a].push_back(inside ? augmentation.distortion[a][static_cast<size_t>(at)] : -1.0f);
+    }
+  }
+  return source;
 }
 
 }  // namespace semivox::io

@@ -11,7 +11,7 @@
 namespace semivox::io {
 
 struct Batch {
-  Tensor image;  ///< (N, 1, D, H, W) f32
+  Tensor image;  ///< (N, C, D, H, W) f32
   Tensor label;  ///< (N, 1, D, H, W) u8, all 0 for a case without label
 };
 
@@ -20,7 +20,7 @@ struct Batch {
 Batch make_batch(const std::vector<const CachedCase*>& cases, const Extent3& patch, AugmentMode mode,
                  uint64_t seed, uint64_t iteration);
 
-/// The whole image of a case as (1, 1, D, H, W) f32 on the device of the case.
+/// The whole image of a case as (1, C, D, H, W) f32 on the device of the case.
 Tensor whole_image(const CachedCase& cached);
 
 }  // namespace semivox::io

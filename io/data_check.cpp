@@ -6,14 +6,16 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 
 #include "engine/error.hpp"
 #include "engine/tensor.hpp"
-#include "io/case_cache.hpp"
+#include "io/case_reader.hpp"
 #include "io/nifti_header.hpp"
+#include "io/parallel_cases.hpp"
 #include "kernels/components.hpp"
 
 namespace semivox::io {
@@ -71,7 +73,7 @@ void compare_geometry(const CaseFiles& files, const Geometry& image, const Geome
   const double smallest = *std::min_element(image.spacing.begin(), image.spacing.end());
   for (int a = 0; a < 3; ++a) {
     if (std::abs(image.spacing[a] - label.spacing[a]) > 1e-3 * image.spacing[a]) {
-      problems.push_back(text("image and label differ in spacing: ", files.image, " has ",
+      problems.push_back(text("image and label differ in spacing: ", files.images.front(), " has ",
                               spacing_text(image.spacing), ", ", files.label, " has ",
                               spacing_text(label.spacing)));
       return;
@@ -79,7 +81,7 @@ void compare_geometry(const CaseFiles& files, const Geometry& image, const Geome
   }
   const std::optional<double> apart = corner_distance(image, label, shape);
   if (apart && *apart > 0.05 * smallest) {
-    problems.push_back(text("image and label differ in place: the headers of ", files.image, " and ",
+    problems.push_back(text("image and label differ in place: the headers of ", files.images.front(), " and ",
                             files.label, " put corners of the grid ", *apart, " mm apart"));
   }
 }
@@ -122,16 +124,25 @@ CaseReport inspect_case(const CaseFiles& files, int classes, GeometryCheck geome
   report.labeled = !files.label.empty();
   Image image;
   collect(report.problems, [&] {
-    image = read_case_image(files);
+    const std::vector<Image> channels = read_case_channels(files);
+    image = channels.front();
     report.shape = image.shape;
     report.spacing = image.geometry.spacing;
     report.spacing_known = image.geometry.known;
-    const auto [low, high] = std::minmax_element(image.voxels.begin(), image.voxels.end());
-    report.minimum = *low;
-    report.maximum = *high;
-    report.mean = std::accumulate(image.voxels.begin(), image.voxels.end(), 0.0) /
-                  static_cast<double>(image.voxels.size());
-    if (*low == *high) throw DataError(text(files.image, ": every voxel is ", *low, ", expected an image"));
+    report.minimum = std::numeric_limits<double>::infinity();
+    report.maximum = -report.minimum;
+    for (size_t c = 0; c < channels.size(); ++c) {
+      const std::vector<float>& voxels = channels[c].voxels;
+      const auto [low, high] = std::minmax_element(voxels.begin(), voxels.end());
+      report.minimum = std::min<double>(report.minimum, *low);
+      report.maximum = std::max<double>(report.maximum, *high);
+      report.mean += std::accumulate(voxels.begin(), voxels.end(), 0.0) /
+                     static_cast<double>(voxels.size() * channels.size());
+      if (*low == *high) {
+        throw DataError(text(files.images[std::min(c, files.images.size() - 1)], ": every voxel is ", *low,
+                             ", expected an image"));
+      }
+    }
   });
   if (!report.labeled) return report;
   collect(report.problems, [&] {
@@ -149,18 +160,8 @@ CaseReport inspect_case(const CaseFiles& files, int classes, GeometryCheck geome
 std::vector<CaseReport> inspect_dataset(const DatasetFolder& folder, GeometryCheck geometry) {
   const auto count = static_cast<int64_t>(folder.cases.size());
   std::vector<CaseReport> reports(folder.cases.size());
-  std::vector<std::exception_ptr> failures(folder.cases.size());
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < count; ++i) {
-    try {
-      reports[i] = inspect_case(folder.cases[i], folder.classes(), geometry);
-    } catch (...) {
-      failures[i] = std::current_exception();
-    }
-  }
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
+  for_each_case(count,
+                [&](int64_t i) { reports[i] = inspect_case(folder.cases[i], folder.classes(), geometry); });
   return reports;
 }
 

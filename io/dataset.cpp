@@ -70,14 +70,21 @@ std::vector<std::string> read_class_names(const std::string& file, const json& d
   return names;
 }
 
-std::string read_channel(const std::string& file, const json& dataset) {
+/// Channel names by number from `channel_names` {"0": "FLAIR", "1": "T1", ...}.
+std::vector<std::string> read_channels(const std::string& file, const json& dataset) {
   const json& channels = field(file, dataset, "channel_names");
-  if (!channels.is_object() || channels.size() != 1 || !channels.contains("0") ||
-      !channels["0"].is_string()) {
-    throw DataError(text(file, ": field 'channel_names': found ", channels.dump(),
-                         ", expected one channel: {\"0\": \"NAME\"}"));
+  std::vector<std::string> names;
+  if (channels.is_object()) {
+    for (size_t c = 0; c < channels.size(); ++c) {
+      const auto found = channels.find(text(c));
+      if (found != channels.end() && found->is_string()) names.push_back(found->get<std::string>());
+    }
   }
-  return channels["0"].get<std::string>();
+  if (names.empty() || names.size() != channels.size()) {
+    throw DataError(text(file, ": field 'channel_names': found ", channels.dump(),
+                         ", expected a name for each channel 0, 1, ...: {\"0\": \"NAME\"}"));
+  }
+  return names;
 }
 
 std::vector<std::string> sorted_entries(const fs::path& folder) {
@@ -91,8 +98,15 @@ std::vector<std::string> sorted_entries(const fs::path& folder) {
   return names;
 }
 
-/// Cases from imagesTr and labelsTr; files with another ending are no part of the data set.
-std::vector<CaseFiles> list_nifti_cases(const fs::path& root, const std::string& ending) {
+/// "_0000.nii.gz" for channel 0.
+std::string channel_suffix(size_t channel, const std::string& ending) {
+  const std::string digits = text(channel);
+  return text("_", std::string(digits.size() < 4 ? 4 - digits.size() : 0, '0'), digits, ending);
+}
+
+/// Cases of `channels` files each from imagesTr, and labelsTr; files with another ending are no part of the
+/// data set.
+std::vector<CaseFiles> list_image_cases(const fs::path& root, const std::string& ending, size_t channels) {
   const fs::path images = root / "imagesTr", labels = root / "labelsTr";
   std::set<std::string> with_label;
   if (fs::exists(labels)) {
@@ -100,23 +114,48 @@ std::vector<CaseFiles> list_nifti_cases(const fs::path& root, const std::string&
       if (name.ends_with(ending)) with_label.insert(name.substr(0, name.size() - ending.size()));
     }
   }
-  std::vector<CaseFiles> cases;
-  const std::string suffix = "_0000" + ending;
+  std::map<std::string, std::map<size_t, std::string>> files;  // id -> channel -> file
   for (const std::string& name : sorted_entries(images)) {
     if (!name.ends_with(ending)) continue;
-    if (!name.ends_with(suffix) || name.size() == suffix.size()) {
-      throw DataError(text((images / name).string(), ": unexpected name, expected CASE", suffix));
+    size_t channel = 0;
+    while (channel < channels && !name.ends_with(channel_suffix(channel, ending))) ++channel;
+    const std::string suffix = channel_suffix(channel, ending);
+    if (channel == channels || name.size() == suffix.size()) {
+      throw DataError(text((images / name).string(), ": unexpected name, expected CASE",
+                           channel_suffix(0, ending),
+                           channels > 1 ? " to CASE" + channel_suffix(channels - 1, ending) : ""));
     }
-    const std::string id = name.substr(0, name.size() - suffix.size());
-    const bool labeled = with_label.erase(id) > 0;
-    cases.push_back({id, (images / name).string(), labeled ? (labels / (id + ending)).string() : ""});
+    files[name.substr(0, name.size() - suffix.size())][channel] = (images / name).string();
+  }
+  std::vector<CaseFiles> cases;
+  for (const auto& [id, by_channel] : files) {
+    CaseFiles one{id, {}, ""};
+    for (size_t channel = 0; channel < channels; ++channel) {
+      const auto found = by_channel.find(channel);
+      if (found == by_channel.end()) {
+        throw DataError(text((images / (id + channel_suffix(channel, ending))).string(),
+                             ": file not found, expected ", channels, " channels of case ", id));
+      }
+      one.images.push_back(found->second);
+    }
+    if (with_label.erase(id) > 0) one.label = (labels / (id + ending)).string();
+    cases.push_back(std::move(one));
   }
   if (!with_label.empty()) {
     const std::string& id = *with_label.begin();
     throw DataError(text((labels / (id + ending)).string(), ": label without image, expected ",
-                         (images / (id + suffix)).string()));
+                         (images / (id + channel_suffix(0, ending))).string()));
   }
   return cases;
+}
+
+/// Three channels may be one colour picture each: there is no second file for any case.
+size_t files_per_case(const fs::path& root, size_t channels) {
+  if (channels != 3) return channels;
+  for (const std::string& name : sorted_entries(root / "imagesTr")) {
+    if (name.ends_with(channel_suffix(1, ".png"))) return channels;
+  }
+  return 1;
 }
 
 std::vector<CaseFiles> list_hdf5_cases(const fs::path& root) {
@@ -136,7 +175,7 @@ std::vector<CaseFiles> list_hdf5_cases(const fs::path& root) {
     if (!is_new)
       throw DataError(text("case ", id, ": found twice: ", previous->second, " and ", file.string()));
   }
-  for (const auto& [id, file] : files) cases.push_back({id, file, has_hdf5_labels(file) ? file : ""});
+  for (const auto& [id, file] : files) cases.push_back({id, {file}, has_hdf5_labels(file) ? file : ""});
   return cases;
 }
 
@@ -199,6 +238,23 @@ void read_splits(const std::string& file, DatasetFolder& folder) {
   if (folder.training.empty()) throw DataError(text(file, ": no case is left for training"));
 }
 
+std::string patient_of(const CaseFiles& files) { return files.id.substr(0, files.id.find('_')); }
+
+/// What each case of the folder counts.
+std::vector<int64_t> case_weights(const DatasetFolder& folder, const CaseCounts& counts) {
+  if (counts.unit == CountUnit::slices) {
+    SEMIVOX_CHECK(counts.slices.size() == folder.cases.size(), counts.slices.size(), " slice counts");
+    return counts.slices;
+  }
+  std::vector<int64_t> weights(folder.cases.size(), 1);
+  if (counts.unit == CountUnit::cases) return weights;
+  for (size_t i = 1; i < folder.training.size(); ++i) {
+    const CaseFiles& previous = folder.cases[folder.training[i - 1]];
+    if (patient_of(folder.cases[folder.training[i]]) == patient_of(previous)) weights[folder.training[i]] = 0;
+  }
+  return weights;
+}
+
 }  // namespace
 
 DatasetFolder open_dataset(const std::string& path) {
@@ -210,15 +266,22 @@ DatasetFolder open_dataset(const std::string& path) {
   folder.name =
       dataset.contains("name") ? string_field(file, dataset, "name") : fs::path(path).filename().string();
   folder.file_ending = string_field(file, dataset, "file_ending");
-  folder.channel = read_channel(file, dataset);
+  folder.channels = read_channels(file, dataset);
   folder.class_names = read_class_names(file, dataset);
+  const size_t channels = folder.channels.size();
   if (folder.file_ending == ".h5") {
+    if (channels > 1) {
+      throw DataError(text(file, ": field 'channel_names': found ", channels,
+                           " channels, expected one with file_ending .h5"));
+    }
     folder.cases = list_hdf5_cases(path);
   } else if (folder.file_ending == ".nii.gz" || folder.file_ending == ".nii") {
-    folder.cases = list_nifti_cases(path, folder.file_ending);
+    folder.cases = list_image_cases(path, folder.file_ending, channels);
+  } else if (folder.file_ending == ".png") {
+    folder.cases = list_image_cases(path, folder.file_ending, files_per_case(path, channels));
   } else {
-    throw DataError(
-        text(file, ": field 'file_ending': found '", folder.file_ending, "', expected .nii.gz, .nii or .h5"));
+    throw DataError(text(file, ": field 'file_ending': found '", folder.file_ending,
+                         "', expected .nii.gz, .nii, .h5 or .png"));
   }
   if (folder.cases.empty()) {
     throw DataError(text(path, ": no cases found, expected ",
@@ -241,30 +304,56 @@ DatasetFolder open_dataset(const std::string& path) {
   return folder;
 }
 
-Split make_split(const DatasetFolder& folder, int64_t labeled, int64_t unlabeled) {
+CountUnit parse_count_unit(const std::string& word) {
+  if (word == "cases") return CountUnit::cases;
+  if (word == "patients") return CountUnit::patients;
+  if (word == "slices") return CountUnit::slices;
+  throw UsageError(text("labeled_unit: found '", word, "', expected cases, patients or slices"));
+}
+
+Split make_split(const DatasetFolder& folder, int64_t labeled, int64_t unlabeled, const CaseCounts& counts) {
+  const char* const unit = counts.unit == CountUnit::cases      ? ""
+                           : counts.unit == CountUnit::patients ? " patients"
+                                                                : " slices";
+  const std::vector<int64_t> weights = case_weights(folder, counts);
   Split split;
   split.validation = folder.validation;
-  int64_t with_label = 0;
+  int64_t with_label = 0, taken = 0, next = 0;  // in the unit
+  bool full = false;
   for (const int64_t index : folder.training) {
     const bool has_label = !folder.cases[index].label.empty();
-    with_label += has_label;
-    const bool take =
-        has_label && (labeled == kAllCases || static_cast<int64_t>(split.labeled.size()) < labeled);
+    if (has_label) with_label += weights[index];
+    if (has_label && !full && labeled != kAllCases && taken + weights[index] > labeled) {
+      full = true;
+      next = taken + weights[index];
+    }
+    const bool take = has_label && !full;
+    if (take) taken += weights[index];
     (take ? split.labeled : split.unlabeled).push_back(index);
   }
   if (labeled != kAllCases && (labeled < 1 || labeled > with_label)) {
-    throw UsageError(text("--labeled ", labeled, ": expected 1...", with_label,
+    throw UsageError(text("--labeled ", labeled, unit, ": expected 1...", with_label,
                           ", the training cases with a label in ", folder.path));
+  }
+  if (labeled != kAllCases && taken != labeled) {
+    throw UsageError(text("--labeled ", labeled, unit,
+                          ": expected a number of slices of whole cases, such as ",
+                          taken == 0 ? "" : text(taken, " or "), next, " in ", folder.path));
   }
   if (split.labeled.empty()) throw DataError(text(folder.path, ": no training case has a label"));
   if (unlabeled != kAllCases) {
-    const auto available = static_cast<int64_t>(split.unlabeled.size());
+    int64_t available = 0, used = 0;
+    for (const int64_t index : split.unlabeled) available += weights[index];
     if (unlabeled < 0 || unlabeled > available) {
-      throw UsageError(text("--unlabeled ", unlabeled, ": expected 0...", available,
+      throw UsageError(text("--unlabeled ", unlabeled, unit, ": expected 0...", available,
                             ", the training cases of ", folder.path, " that are left beside ",
                             split.labeled.size(), " labelled ones"));
     }
-    split.unlabeled.resize(unlabeled);
+    size_t keep = 0;
+    while (keep < split.unlabeled.size() && used + weights[split.unlabeled[keep]] <= unlabeled)
+      used += weights[split.unlabeled[keep++]];
+    if (unlabeled == 0) keep = 0;
+    split.unlabeled.resize(keep);
   }
   return split;
 }

@@ -2,12 +2,13 @@
 // they count.
 //
 //   DIR/dataset.json                 channel_names, labels (name -> value), numTraining, file_ending
-//   DIR/imagesTr/CASE_0000.nii.gz    one image per case
-//   DIR/labelsTr/CASE.nii.gz         its label; a case without one is unlabelled
-//   DIR/splits.json                  optional: order, validation and test, each a list of cases
+//   DIR/imagesTr/CASE_0000.nii.gz    one image per case and channel: CASE_0001 is the second channel, and so
+//   on DIR/labelsTr/CASE.nii.gz         its label; a case without one is unlabelled DIR/splits.json optional:
+//   order, validation and test, each a list of cases
 //
 // With file_ending ".h5" a case is one HDF5 file CASE.h5 or CASE/mri_norm2.h5 (in DIR or in DIR/imagesTr)
-// that holds the data sets `image` and, unless the case is unlabelled, `label`.
+// that holds the data sets `image` and, unless the case is unlabelled, `label`. With ".png" a case is a 2D
+// picture: one colour picture CASE_0000.png for three channels, otherwise one gray picture per channel.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +19,15 @@ namespace semivox::io {
 
 struct CaseFiles {
   std::string id;
-  std::string image;  ///< path of the image, or of the HDF5 file
-  std::string label;  ///< path of the label (the same HDF5 file), empty for an unlabelled case
+  std::vector<std::string> images;  ///< one per channel; a single HDF5 file or colour picture holds them all
+  std::string label;                ///< path of the label (the same HDF5 file), empty for an unlabelled case
 };
 
 struct DatasetFolder {
   std::string path;
   std::string name;
-  std::string file_ending;  ///< ".nii.gz", ".nii" or ".h5"
-  std::string channel;      ///< name of the image channel; nnU-Net derives the normalisation from it
+  std::string file_ending;               ///< ".nii.gz", ".nii", ".h5" or ".png"
+  std::vector<std::string> channels;     ///< their names; nnU-Net derives the normalisation from them
   std::vector<std::string> class_names;  ///< by label value, background first
   std::vector<CaseFiles> cases;          ///< every case of the folder, in ASCII order of the ids
   std::vector<int64_t> training;         ///< indices into `cases`, in training order
@@ -53,9 +54,28 @@ struct Split {
 
 constexpr int64_t kAllCases = -1;
 
+/// What `--labeled` and `--unlabeled` count.
+enum class CountUnit {
+  cases,
+  patients,  ///< consecutive cases whose names agree up to the first underscore
+  slices,    ///< of whole cases
+};
+
+/// Parses "cases", "patients" or "slices"; throws UsageError otherwise.
+CountUnit parse_count_unit(const std::string& word);
+
+/// What each case counts: 1 case, `slices[i]` slices, or 1 for the first case of a patient and 0 for those
+/// that follow it in the training order. `slices`: per case of the folder, needed for that unit alone.
+struct CaseCounts {
+  CountUnit unit = CountUnit::cases;
+  std::vector<int64_t> slices;
+};
+
 /// The first `labeled` training cases that have a label are labelled, and the first `unlabeled` of the others
-/// are unlabelled. Throws UsageError when the set is too small for the counts or `labeled` is 0.
-Split make_split(const DatasetFolder& folder, int64_t labeled, int64_t unlabeled = kAllCases);
+/// are unlabelled. Throws UsageError when the set is too small for the counts, `labeled` is 0, or the counts
+/// do not add up to whole cases.
+Split make_split(const DatasetFolder& folder, int64_t labeled, int64_t unlabeled = kAllCases,
+                 const CaseCounts& counts = {});
 
 /// One line for the log: how many cases are labelled, unlabelled, validation, and how many have no label
 /// file.

@@ -24,6 +24,7 @@ class Handle {
   Handle& operator=(const Handle&) = delete;
   operator hid_t() const { return id_; }
   bool valid() const { return id_ >= 0; }
+  hid_t release() { return std::exchange(id_, -1); }  ///< leaves it open
   /// Closes now; false when that fails (a file flushes when it closes).
   bool reset() { return !valid() || close_(std::exchange(id_, -1)) >= 0; }
 
@@ -76,36 +77,45 @@ std::string names(hid_t file) {
   return list.empty() ? "nothing" : list;
 }
 
-/// Reads a dataset converted to T, which `memory_type` describes, and its shape.
-template <class T>
-std::vector<T> read_dataset(const std::string& path, const char* name, hid_t memory_type, Extent3& shape) {
-  const auto fail = [&](const std::string& what) {
-    throw DataError(text(path, ": dataset ", name, " ", what));
-  };
-  const Handle file(open_file(path), H5Fclose);
-  if (H5Lexists(file, name, H5P_DEFAULT) <= 0) fail(text("is missing, the file has ", names(file)));
-  const Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose);
-  if (!dataset.valid()) fail(text("cannot be opened: ", reason()));
+[[noreturn]] void fail(const std::string& path, const char* name, const std::string& what) {
+  throw DataError(text(path, ": dataset ", name, " ", what));
+}
+
+/// Opens a dataset of numbers with 2 or 3 axes and reads its shape.
+hid_t open_dataset(const std::string& path, hid_t file, const char* name, Extent3& shape) {
+  if (H5Lexists(file, name, H5P_DEFAULT) <= 0)
+    fail(path, name, text("is missing, the file has ", names(file)));
+  const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+  if (dataset < 0) fail(path, name, text("cannot be opened: ", reason()));
+  Handle guard(dataset, H5Dclose);
   const Handle type(H5Dget_type(dataset), H5Tclose);
   const H5T_class_t type_class = H5Tget_class(type);
   if (type_class != H5T_INTEGER && type_class != H5T_FLOAT)
-    fail("has no number type, expected integers or floats");
+    fail(path, name, "has no number type, expected integers or floats");
   const Handle space(H5Dget_space(dataset), H5Sclose);
   const int rank = H5Sget_simple_extent_ndims(space);
-  if (rank != 2 && rank != 3) fail(text("has ", rank, " axes, expected 2 or 3"));
+  if (rank != 2 && rank != 3) fail(path, name, text("has ", rank, " axes, expected 2 or 3"));
   hsize_t sizes[3] = {1, 1, 1};
   H5Sget_simple_extent_dims(space, sizes + (3 - rank), nullptr);
   int64_t count = 1;
   for (size_t axis = 0; axis < 3; ++axis) {
     shape[axis] = static_cast<int64_t>(sizes[axis]);
-    if (shape[axis] < 1) fail(text("has an axis of size ", shape[axis], ", expected at least 1"));
+    if (shape[axis] < 1) fail(path, name, text("has an axis of size ", shape[axis], ", expected at least 1"));
     if (__builtin_mul_overflow(count, shape[axis], &count) || count > (int64_t{1} << 40)) {
-      fail("has more than 2^40 voxels");
+      fail(path, name, "has more than 2^40 voxels");
     }
   }
-  std::vector<T> voxels(static_cast<size_t>(count));
+  return guard.release();
+}
+
+/// Reads a dataset converted to T, which `memory_type` describes, and its shape.
+template <class T>
+std::vector<T> read_dataset(const std::string& path, const char* name, hid_t memory_type, Extent3& shape) {
+  const Handle file(open_file(path), H5Fclose);
+  const Handle dataset(open_dataset(path, file, name, shape), H5Dclose);
+  std::vector<T> voxels(static_cast<size_t>(voxel_count(shape)));
   if (H5Dread(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, voxels.data()) < 0) {
-    fail(text("cannot be read: ", reason()));
+    fail(path, name, text("cannot be read: ", reason()));
   }
   return voxels;
 }
@@ -134,6 +144,14 @@ Image read_hdf5_image(const std::string& path) {
   image.voxels = read_dataset<float>(path, "image", H5T_NATIVE_FLOAT, image.shape);
   require_finite(path, image.voxels, image.shape);
   return image;
+}
+
+Extent3 read_hdf5_shape(const std::string& path) {
+  const auto lock = lock_library();
+  const Handle file(open_file(path), H5Fclose);
+  Extent3 shape{};
+  const Handle dataset(open_dataset(path, file, "image", shape), H5Dclose);
+  return shape;
 }
 
 LabelMap read_hdf5_labels(const std::string& path, int classes) {

@@ -13,6 +13,9 @@ namespace semivox::io {
 /// infinity.
 Image read_hdf5_image(const std::string& path);
 
+/// The shape of the dataset `image` alone; throws DataError as above.
+Extent3 read_hdf5_shape(const std::string& path);
+
 /// Reads the dataset `label` in the same way; throws DataError for values other than integers 0 ...
 /// classes-1.
 LabelMap read_hdf5_labels(const std::string& path, int classes);

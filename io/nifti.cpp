@@ -188,9 +188,8 @@ int64_t interpret_header(const std::string& path, const Header& header, RawNifti
   return static_cast<int64_t>(header.vox_offset);
 }
 
-RawNifti read_raw(const std::string& path) {
-  GzipReader reader(path);
-  bool swapped = false;
+/// Reads and interprets the header; `reader` then stands at the voxels.
+RawNifti read_up_to_voxels(const std::string& path, GzipReader& reader, bool& swapped) {
   RawNifti raw;
   const auto header = std::make_shared<const NiftiHeader>(read_header(path, reader, swapped));
   std::visit(
@@ -200,6 +199,13 @@ RawNifti read_raw(const std::string& path) {
       },
       header->fields);
   raw.geometry.nifti_header = header;
+  return raw;
+}
+
+RawNifti read_raw(const std::string& path) {
+  GzipReader reader(path);
+  bool swapped = false;
+  RawNifti raw = read_up_to_voxels(path, reader, swapped);
   const int64_t voxel_bytes = type_size(raw.datatype);
   const int64_t expected = voxel_count(raw.shape) * voxel_bytes;
   raw.voxels = reader.read(expected);
@@ -335,6 +341,12 @@ void write_voxels(const std::string& path, const Extent3& shape, const std::vect
 }
 
 }  // namespace
+
+Extent3 read_nifti_shape(const std::string& path) {
+  GzipReader reader(path);
+  bool swapped = false;
+  return read_up_to_voxels(path, reader, swapped).shape;
+}
 
 StoredImage read_nifti_stored(const std::string& path) {
   const RawNifti raw = read_raw(path);

@@ -14,6 +14,9 @@
 
 namespace semivox::io {
 
+/// The shape alone, from the header.
+Extent3 read_nifti_shape(const std::string& path);
+
 /// Reads a scan as floats, scl_slope and scl_inter applied (a slope of 0 means none). Equals
 /// `decode(read_nifti_stored(path))`.
 Image read_nifti_image(const std::string& path);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <sstream>
 #include <vector>
 
@@ -55,6 +56,7 @@ Normalization parse_normalization(const std::string& word) {
   using Kind = Normalization::Kind;
   if (word == "none") return {Kind::none};
   if (word == "zscore") return {Kind::zscore};
+  if (word == "zscore_positive") return {Kind::zscore_positive};
   if (word == "minmax") return {Kind::minmax};
   if (word.starts_with("window:")) {
     std::istringstream in(word.substr(7));
@@ -65,8 +67,26 @@ Normalization parse_normalization(const std::string& word) {
       return window;
     }
   }
-  throw UsageError(text("normalize: found '", word,
-                        "', expected none, zscore, minmax or window:LOW:HIGH with LOW < HIGH"));
+  throw UsageError(
+      text("normalize: found '", word,
+           "', expected none, zscore, zscore_positive, minmax or window:LOW:HIGH with LOW < HIGH"));
+}
+
+std::vector<Normalization> parse_normalizations(const std::string& words) {
+  std::vector<Normalization> list;
+  std::istringstream in(words);
+  for (std::string word; std::getline(in, word, ',');) list.push_back(parse_normalization(word));
+  if (list.empty()) return {parse_normalization(words)};  // which throws
+  return list;
+}
+
+std::string names_of(const std::vector<Normalization>& normalizations) {
+  std::string words;
+  for (const Normalization& one : normalizations) {
+    if (!words.empty()) words += ',';
+    words += name_of(one);
+  }
+  return words.empty() ? "none" : words;
 }
 
 std::string name_of(const Normalization& normalization) {
@@ -75,6 +95,8 @@ std::string name_of(const Normalization& normalization) {
       return "none";
     case Normalization::Kind::zscore:
       return "zscore";
+    case Normalization::Kind::zscore_positive:
+      return "zscore_positive";
     case Normalization::Kind::minmax:
       return "minmax";
     case Normalization::Kind::window:
@@ -89,6 +111,10 @@ std::string name_of(const Normalization& normalization) {
 Normalization normalization_of_channel(const std::string& channel) {
   if (channel == "noNorm") return {Normalization::Kind::none};
   if (channel == "rescale_to_0_1") return {Normalization::Kind::minmax};
+  if (channel == "zscore_positive") return {Normalization::Kind::zscore_positive};
+  if (channel == "rgb_to_0_1" || channel == "R" || channel == "G" || channel == "B") {
+    return {Normalization::Kind::window, 0, 255};
+  }
   if (channel == "CT") {
     throw UsageError(
         "dataset.json: channel_names: found 'CT', which needs a window: expected --normalize "
@@ -106,6 +132,14 @@ void normalize(Image& image, const Normalization& normalization, const std::stri
       break;
     case Normalization::Kind::zscore: {
       const Moments moments = moments_of(voxels);
+      shift_and_scale(voxels, moments.mean, moments.deviation);
+      break;
+    }
+    case Normalization::Kind::zscore_positive: {
+      std::vector<float> positive;
+      std::copy_if(voxels.begin(), voxels.end(), std::back_inserter(positive), [](float v) { return v > 0; });
+      if (positive.empty()) break;
+      const Moments moments = moments_of(positive);
       shift_and_scale(voxels, moments.mean, moments.deviation);
       break;
     }

@@ -2,23 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-#include <exception>
-#include <filesystem>
-#include <nlohmann/json.hpp>
 #include <vector>
 
-#include "engine/atomic_file.hpp"
 #include "engine/error.hpp"
 #include "engine/random.hpp"
-#include "io/nifti.hpp"
 #include "io/synth_anatomy.hpp"
 
 namespace semivox::io {
 namespace {
-
-namespace fs = std::filesystem;
 
 enum Stream : uint64_t { kShapes, kAppearance, kNoise };
 
@@ -72,12 +64,6 @@ class Appearance {
   double texture_, muscle_width_, bias_, gain_, gamma_, noise_;
 };
 
-std::string case_name(int64_t index) {
-  char name[32];
-  std::snprintf(name, sizeof name, "synth_%03lld", static_cast<long long>(index));
-  return name;
-}
-
 void check_options(const SynthOptions& options) {
   if (options.cases < 3) throw UsageError(text("--cases ", options.cases, ": expected at least 3"));
   for (const int64_t size : options.size) {
@@ -86,21 +72,6 @@ void check_options(const SynthOptions& options) {
   }
   if (!(options.spacing > 0))
     throw UsageError(text("--spacing ", options.spacing, ": expected a positive number"));
-}
-
-void write_lists(const std::string& folder, int64_t count) {
-  std::vector<std::string> order;
-  for (int64_t i = 0; i < count; ++i) order.push_back(case_name(i));
-  const std::vector<std::string> validation(order.end() - count / 3, order.end());
-  write_file(folder + "/splits.json",
-             nlohmann::json{{"order", order}, {"validation", validation}}.dump(1) + "\n");
-  // dataset.json comes last: a folder that was not finished is no data set.
-  const nlohmann::ordered_json dataset{{"name", "synthetic atrium"},
-                                       {"channel_names", {{"0", "MRI"}}},
-                                       {"labels", {{"background", 0}, {"atrium", 1}}},
-                                       {"numTraining", count},
-                                       {"file_ending", ".nii.gz"}};
-  write_file(folder + "/dataset.json", dataset.dump(1) + "\n");
 }
 
 }  // namespace
@@ -147,30 +118,8 @@ SynthCase synthesize_case(const SynthOptions& options, int64_t index) {
 
 void write_synthetic_dataset(const std::string& folder, const SynthOptions& options) {
   check_options(options);
-  if (fs::exists(folder + "/dataset.json")) {
-    throw DataError(
-        text(folder, ": already holds a data set (dataset.json), expected a new or empty folder"));
-  }
-  for (const char* name : {"/imagesTr", "/labelsTr"}) {
-    std::error_code error;
-    fs::create_directories(folder + name, error);
-    if (error) throw DataError(text(folder, name, ": cannot be created: ", error.message()));
-  }
-  std::vector<std::exception_ptr> failures(options.cases);
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < options.cases; ++i) {
-    try {
-      const SynthCase made = synthesize_case(options, i);
-      write_nifti_stored(folder + "/imagesTr/" + case_name(i) + "_0000.nii.gz", made.image);
-      write_nifti_labels(folder + "/labelsTr/" + case_name(i) + ".nii.gz", made.label);
-    } catch (...) {
-      failures[i] = std::current_exception();
-    }
-  }
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
-  write_lists(folder, options.cases);
+  write_synth_folder(folder, {"synthetic atrium", "MRI", {"background", "atrium"}, options.cases},
+                     [&](int64_t index) { return synthesize_case(options, index); });
 }
 
 }  // namespace semivox::io

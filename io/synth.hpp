@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "io/stored_image.hpp"
+#include "io/synth_folder.hpp"
 #include "io/volume.hpp"
 
 namespace semivox::io {
@@ -16,12 +16,8 @@ struct SynthOptions {
   double spacing = 1.25;  ///< mm, all axes
 };
 
-struct SynthCase {
-  StoredImage image;  ///< i16
-  LabelMap label;     ///< 1 in the atrium: body, appendage and the first stretch of the veins
-};
-
-/// Case 0, 1, ... of the set; a pure function of (options, index), whatever the number of cases.
+/// Case 0, 1, ... of the set (label 1 in the atrium: body, appendage and the first stretch of the veins); a
+/// pure function of (options, index), whatever the number of cases.
 ///
 /// A bent ellipsoid with a lobe and 3 to 5 curved veins, varied in shape, size, place and orientation, among
 /// chambers and vessels of about the same brightness, in body texture beside dark lung. The contrast, gain,

@@ -356,16 +356,23 @@ void add_weight_gradient(const ConvGeometry& g, const Tensor& fine, const Tensor
     add_slabs(l, fine, coarse, task, sums + run * count);
   });
   float* gradient = dw.data<float>();
-  parallel_blocks(l.taps * l.fine_blocks * l.coarse_blocks, 1, [&](int64_t tile, int64_t) {
-    float total[kTile] = {};
+  const int64_t fine_blocks = l.fine_blocks, coarse_blocks = l.coarse_blocks, taps = l.taps;
+  parallel_blocks(fine_blocks * coarse_blocks, 1, [&](int64_t index, int64_t) {
+    const int64_t fine_block = index / coarse_blocks, coarse_block = index % coarse_blocks;
+    // All taps of 16 by 16 channels first, so that the gradient, which has the taps last, is passed over in
+    // order.
+    std::vector<float> total(static_cast<size_t>(taps * kTile));
     for (int64_t run = 0; run < runs; ++run) {
-      for (int64_t i = 0; i < kTile; ++i) total[i] += sums[run * count + tile * kTile + i];
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const float* from = sums + run * count + l.tile(tap * fine_blocks + fine_block, coarse_block) * kTile;
+        for (int64_t i = 0; i < kTile; ++i) total[static_cast<size_t>(tap * kTile + i)] += from[i];
+      }
     }
-    const int64_t coarse_block = tile % l.coarse_blocks, source = tile / l.coarse_blocks;
-    const int64_t fine_block = source % l.fine_blocks, tap = source / l.fine_blocks;
     for (int64_t c = coarse_block * kBlock; c < std::min(l.coarse.c, (coarse_block + 1) * kBlock); ++c) {
       for (int64_t f = fine_block * kBlock; f < std::min(l.fine.c, (fine_block + 1) * kBlock); ++f) {
-        gradient[(c * l.fine.c + f) * l.taps + tap] += total[f % kBlock * kBlock + c % kBlock];
+        float* to = gradient + (c * l.fine.c + f) * taps;
+        const float* from = total.data() + f % kBlock * kBlock + c % kBlock;
+        for (int64_t tap = 0; tap < taps; ++tap) to[tap] += from[tap * kTile];
       }
     }
   });

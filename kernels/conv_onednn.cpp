@@ -93,7 +93,7 @@ const Convolution* convolution(Pass pass, const ConvGeometry& g, const Tensor& f
 
 memory packed_for(const Convolution& c, const ConvGeometry& g, const ConvWeights& weights, const Shape& fine,
                   const Shape& coarse) {
-  return packed_weights(weights, c.primitive.weights, [&](const memory& packed) {
+  return packed_weights(weights, c.primitive.weights, false, [&](const memory& packed) {
     reorder(as_memory(plain_weights_desc(g, fine, coarse), weights.values.raw()), packed);
   });
 }
@@ -164,6 +164,46 @@ void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& wei
   c->primitive.run(arguments);
 }
 
+/// True when the gradient of the input is better computed as a convolution with turned weights: the library's
+/// bf16 forward kernels are 1.3 to 3 times as fast as its backward ones.
+bool better_turned(const ConvGeometry& g, const Tensor& fine) {
+  for (size_t axis = 0; axis < 3; ++axis) {
+    if (g.stride[axis] != 1 || 2 * g.padding[axis] != g.kernel[axis] - 1) return false;
+  }
+  return fine.dtype() == DType::bf16 && tap_count(g) > 1;
+}
+
+/// Weights (fine channels, coarse channels, taps in reverse order).
+Tensor turned_weights(const ConvGeometry& g, const Tensor& values, int64_t fine, int64_t coarse) {
+  const int64_t taps = tap_count(g);
+  const Tensor turned =
+      Tensor::empty({1, fine * coarse * taps, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
+  parallel_blocks(fine, 1, [&](int64_t f, int64_t) {
+    for (int64_t c = 0; c < coarse; ++c) {
+      const float* from = values.data<float>() + (c * fine + f) * taps;
+      float* to = turned.data<float>() + (f * coarse + c) * taps;
+      for (int64_t tap = 0; tap < taps; ++tap) to[tap] = from[taps - 1 - tap];
+    }
+  });
+  return turned;
+}
+
+/// fine = gradient of the input, as a convolution of `coarse`. False when the library has none for it.
+bool to_fine_by_turned_weights(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights,
+                               Tensor& fine) {
+  const Convolution* c = convolution(Pass::to_coarse, g, coarse, fine, DType::bf16, false, {});
+  if (!c) return false;
+  const int64_t outputs = fine.shape().c, inputs = coarse.shape().c;
+  const memory packed = packed_weights(weights, c->primitive.weights, true, [&](const memory& to) {
+    const Tensor turned = turned_weights(g, weights.values, outputs, inputs);
+    reorder(as_memory(plain_weights_desc(g, coarse.shape(), fine.shape()), turned.raw()), to);
+  });
+  c->primitive.run({{DNNL_ARG_SRC, as_memory(c->fine, coarse.raw())},
+                    {DNNL_ARG_WEIGHTS, packed},
+                    {DNNL_ARG_DST, as_memory(c->coarse, fine.raw())}});
+  return true;
+}
+
 void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights, const Tensor& bias,
              Activation activation, Tensor& fine) {
   if (is_patchwise(g) && has_products(fine.dtype())) {
@@ -173,6 +213,8 @@ void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& wei
     to_fine(g, coarse, weights, bias, {}, fine);
     return activate(fine, *activation, {});
   }
+  if (better_turned(g, fine) && !bias.defined() && to_fine_by_turned_weights(g, coarse, weights, fine))
+    return;
   const Convolution* c = convolution(Pass::to_fine, g, fine, coarse, coarse.dtype(), false, {});
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_forward(layer(g, fine, coarse, true), coarse, weights, bias, fine);

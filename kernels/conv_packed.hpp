@@ -8,9 +8,9 @@
 
 namespace semivox::kernels::onednn {
 
-/// The weights in format `desc`. `pack` fills the memory and is called only when there is no copy in that
-/// format of this version of the values.
-dnnl::memory packed_weights(const ConvWeights& weights, const MemoryDesc& desc,
+/// The weights in format `desc`, for the layer itself or turned around for the gradient of its input. `pack`
+/// fills the memory and is called only when there is no such copy of this version of the values.
+dnnl::memory packed_weights(const ConvWeights& weights, const MemoryDesc& desc, bool turned,
                             const std::function<void(const dnnl::memory& packed)>& pack);
 
 }  // namespace semivox::kernels::onednn

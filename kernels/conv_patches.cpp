@@ -155,7 +155,7 @@ Tensor weight_matrix(const Plan& p, const Tensor& values) {
 
 /// Packed weights, (coarse, line) or transposed (line, coarse).
 memory packed_matrix(const Plan& p, const ConvWeights& weights, const MemoryDesc& desc, bool transposed) {
-  return packed_weights(weights, desc, [&](const memory& packed) {
+  return packed_weights(weights, desc, transposed, [&](const memory& packed) {
     const Tensor ordered = weight_matrix(p, weights.values);
     const auto type = memory::data_type::f32;
     const MemoryDesc plain =

@@ -330,13 +330,11 @@ void convolve(const Tensor& x, const float* u, const Tensor& bias, float slope, 
   });
 }
 
-/// The transformed weights of one direction, cached with the layer. The two directions' descriptions differ
-/// in the order of the channels.
+/// The transformed weights of one direction, cached with the layer.
 const float* packed(const ConvGeometry& g, const ConvWeights& weights, bool backward) {
-  using Tag = dnnl::memory::format_tag;
   const onednn::MemoryDesc desc({kPositions, 3, g.in_channels, g.out_channels}, dnnl::memory::data_type::f32,
-                                backward ? Tag::abdc : Tag::abcd);
-  const dnnl::memory memory = onednn::packed_weights(weights, desc, [&](const dnnl::memory& to) {
+                                dnnl::memory::format_tag::abcd);
+  const dnnl::memory memory = onednn::packed_weights(weights, desc, backward, [&](const dnnl::memory& to) {
     transform_weights(weights.values.data<float>(), g.out_channels, g.in_channels, backward,
                       static_cast<float*>(to.get_data_handle()));
   });

@@ -176,19 +176,15 @@ struct Gradient {
 };
 
 /// Calls `f(std::integral_constant<int, C>)` with the channel count fixed for the common small numbers, 0 for
-/// the rest.
-template <class F>
+/// the rest and for f64: oracles need not be fast, and every fixed count costs seconds to compile.
+template <class T, class F>
 void with_channels(int channels, const F& f) {
-  switch (channels) {
-    case 1:
-      return f(std::integral_constant<int, 1>{});
-    case 2:
-      return f(std::integral_constant<int, 2>{});
-    case 4:
-      return f(std::integral_constant<int, 4>{});
-    default:
-      return f(std::integral_constant<int, 0>{});
+  if constexpr (!std::is_same_v<T, double>) {
+    if (channels == 1) return f(std::integral_constant<int, 1>{});
+    if (channels == 2) return f(std::integral_constant<int, 2>{});
+    if (channels == 4) return f(std::integral_constant<int, 4>{});
   }
+  f(std::integral_constant<int, 0>{});
 }
 
 /// f32 or f64 logits; losses are never taken in bf16.
@@ -233,7 +229,7 @@ LossValue evaluate(const char* name, const Program& program, const std::vector<V
       in.data[in.count] = input.value().data<T>();
       in.channels[in.count++] = static_cast<int>(input.shape().c);
     }
-    voxel::with_channels(channels, [&](auto fixed) {
+    voxel::with_channels<T>(channels, [&](auto fixed) {
       using Sum = voxel::SumTerms<Program, T, fixed.value>;
       const Tensor wide =
           Tensor::empty({1, shape.n * Sum::kSums, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
@@ -264,7 +260,7 @@ LossValue evaluate(const char* name, const Program& program, const std::vector<V
         in.gradient[i] = gradients[i].template data<T>();
       }
       in.count = static_cast<int>(inputs.size());
-      voxel::with_channels(channels, [&](auto fixed) {
+      voxel::with_channels<T>(channels, [&](auto fixed) {
         kernels::map(device, "loss.gradient", shape.rows(),
                      voxel::Gradient<Program, T, fixed.value>{program, in, weights.data<double>(),
                                                               shape.voxels(), terms, channels});

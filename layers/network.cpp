@@ -1,11 +1,14 @@
 #include "layers/network.hpp"
 
 #include "engine/arithmetic.hpp"
+#include "layers/cml.hpp"
 #include "layers/cvbm.hpp"
 #include "layers/mc_net.hpp"
+#include "layers/mcf.hpp"
 #include "layers/resvnet.hpp"
 #include "layers/ss_net.hpp"
 #include "layers/unet2d.hpp"
+#include "layers/unet2d_urpc.hpp"
 #include "layers/unet3d.hpp"
 #include "layers/unet3d_rcps.hpp"
 #include "layers/vnet.hpp"
@@ -63,10 +66,16 @@ std::unique_ptr<Network> make_decoders(const NetworkOptions& options) {
   return std::make_unique<N>(options, kDecoders);
 }
 
+template <bool kShared>
+std::unique_ptr<Network> make_cml_2d(const NetworkOptions& options) {
+  return std::make_unique<CML2D>(options, kShared);
+}
+
 constexpr NetworkKind kNetworks[] = {
     {"vnet", "batchnorm", 0.5, make<VNet>},
     {"vnet_original", "none", 0, make<VNetOriginal>},
     {"unet2d", "batchnorm", 0.5, make<UNet2D>},
+    {"unet2d_urpc", "batchnorm", 0.5, make<UNet2DPyramid>},
     {"unet3d", "instancenorm", 0.3, make<UNet3D>},
     {"unet3d_ds", "instancenorm", 0.5, make<UNet3DDeepSupervision>},
     {"unet3d_dycon", "instancenorm", 0.3, make_contrast<false>},
@@ -77,8 +86,12 @@ constexpr NetworkKind kNetworks[] = {
     {"mc_net_plus_2d", "batchnorm", 0.5, make_decoders<MCNet2D, 3>},
     {"cvbm", "instancenorm", 0.5, make<CVBM>},
     {"cvbm_2d", "batchnorm", 0.5, make<CVBM2D>},
+    {"cml", "batchnorm", 0.5, make<CML>},
+    {"cml_2d", "batchnorm", 0.5, make_cml_2d<false>},
+    {"cml_2d_shared", "batchnorm", 0.5, make_cml_2d<true>},
     {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
+    {"mcf", "batchnorm", 0.5, make<MCF>},
     {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},
     {"unet2d_ss", "batchnorm", 0.5, make<UNet2DContrast>},
     {"unet3d_rcps", "batchnorm", 0, make<UNet3DRCPS>},

@@ -11,19 +11,6 @@ BlockOptions convolution(int64_t in_channels, int64_t out_channels, int64_t kern
   return {.geometry = geometry, .norm = kernels::Norm::batch, .slope = slope, .bias = false};
 }
 
-std::deque<std::deque<BasicBlock>> make_layers(ParameterSet& set, int64_t filters) {
-  static constexpr int counts[] = {3, 4, 6, 3};
-  std::deque<std::deque<BasicBlock>> layers;
-  for (int layer = 0; layer < 4; ++layer) {
-    const int64_t width = filters << (layer + 1);
-    layers.emplace_back();
-    for (int i = 0; i < counts[layer]; ++i)
-      layers.back().emplace_back(set, text("layer", layer + 1, ".", i), i == 0 ? width / 2 : width, width,
-                                 i == 0 ? 2 : 1);
-  }
-  return layers;
-}
-
 }  // namespace
 
 BasicBlock::BasicBlock(ParameterSet& set, const std::string& name, int64_t in_channels, int64_t out_channels,
@@ -42,24 +29,39 @@ Variable BasicBlock::operator()(const Variable& x, const Pass& pass) const {
   return convolutions_[1](convolutions_[0](x, pass), pass, 0.0, skip, kernels::Skip::before);
 }
 
-ResVNet::ResVNet(const NetworkOptions& options)
-    : Network(options),
-      stem_(parameters_, "conv1", "bn1", convolution(options.in_channels, options.filters, 7, 1)),
-      layers_(make_layers(parameters_, options.filters)),
-      decoder_(parameters_, "", options),
-      out_conv_(declare_conv(parameters_, "out_conv", same_conv(options.filters, options.classes, 1))) {
+ResNetEncoder::ResNetEncoder(ParameterSet& set, const std::string& prefix, const NetworkOptions& options)
+    : stem_(set, prefix + "conv1", prefix + "bn1", convolution(options.in_channels, options.filters, 7, 1)) {
+  static constexpr int counts[] = {3, 4, 6, 3};
   require_norm(options, "batchnorm");
-  use_kaiming_normal(parameters_);
+  for (int layer = 0; layer < 4; ++layer) {
+    const int64_t width = options.filters << (layer + 1);
+    layers_.emplace_back();
+    for (int i = 0; i < counts[layer]; ++i)
+      layers_.back().emplace_back(set, text(prefix, "layer", layer + 1, ".", i), i == 0 ? width / 2 : width,
+                                  width, i == 0 ? 2 : 1);
+  }
 }
 
-Variable ResVNet::run(const Variable& x, const Pass& pass) {
+std::vector<Variable> ResNetEncoder::operator()(const Variable& x, const Pass& pass) const {
   std::vector<Variable> levels{stem_(x, pass)};
   for (const std::deque<BasicBlock>& layer : layers_) {
     Variable h = levels.back();
     for (const BasicBlock& block : layer) h = block(h, pass);
     levels.push_back(h);
   }
-  return conv(decoder_(std::move(levels), pass, options_.dropout), out_conv_, true);
+  return levels;
+}
+
+ResVNet::ResVNet(const NetworkOptions& options)
+    : Network(options),
+      encoder_(parameters_, "", options),
+      decoder_(parameters_, "", options),
+      out_conv_(declare_conv(parameters_, "out_conv", same_conv(options.filters, options.classes, 1))) {
+  use_kaiming_normal(parameters_);
+}
+
+Variable ResVNet::run(const Variable& x, const Pass& pass) {
+  return conv(decoder_(encoder_(x, pass), pass, options_.dropout), out_conv_, true);
 }
 
 }  // namespace semivox

@@ -24,6 +24,20 @@ class BasicBlock {
   std::deque<Block> convolutions_, shortcut_;  // shortcut: none or one
 };
 
+class ResNetEncoder {
+ public:
+  /// Declares `<prefix>conv1`, `<prefix>bn1`, `<prefix>layer1` ... `<prefix>layer4`. Throws UsageError for
+  /// another norm than batch norm.
+  ResNetEncoder(ParameterSet& set, const std::string& prefix, const NetworkOptions& options);
+
+  /// Feature maps of the five levels, finest first.
+  std::vector<Variable> operator()(const Variable& x, const Pass& pass) const;
+
+ private:
+  Block stem_;
+  std::deque<std::deque<BasicBlock>> layers_;
+};
+
 class ResVNet : public Network {
  public:
   explicit ResVNet(const NetworkOptions& options);
@@ -33,8 +47,7 @@ class ResVNet : public Network {
   Variable run(const Variable& x, const Pass& pass) override;
 
  private:
-  Block stem_;
-  std::deque<std::deque<BasicBlock>> layers_;
+  ResNetEncoder encoder_;
   VNetDecoder decoder_;
   ConvLayer out_conv_;
 };

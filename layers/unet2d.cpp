@@ -63,16 +63,20 @@ UNet2DDecoder::UNet2DDecoder(ParameterSet& set, const std::string& prefix, const
   }
 }
 
+Variable UNet2DDecoder::up(size_t step, Variable h, const Variable& skip, const Pass& pass) const {
+  h = conv(h, narrow_[step]);
+  if (up_sampling_ == UpSampling::linear)
+    h = upsample(h, 2, kernels::Interpolation::linear_aligned, kernels::Grid::slice);
+  if (up_sampling_ == UpSampling::nearest)
+    h = upsample(h, 2, kernels::Interpolation::nearest, kernels::Grid::slice);
+  return levels_[step](concat_channels(skip, h), pass);
+}
+
 Variable UNet2DDecoder::operator()(std::vector<Variable> levels, const Pass& pass) const {
   Variable h = levels[4];
   levels.pop_back();
   for (size_t step = 0; step < 4; ++step) {
-    h = conv(h, narrow_[step]);
-    if (up_sampling_ == UpSampling::linear)
-      h = upsample(h, 2, kernels::Interpolation::linear_aligned, kernels::Grid::slice);
-    if (up_sampling_ == UpSampling::nearest)
-      h = upsample(h, 2, kernels::Interpolation::nearest, kernels::Grid::slice);
-    h = levels_[step](concat_channels(levels.back(), h), pass);
+    h = up(step, std::move(h), levels.back(), pass);
     levels.pop_back();
   }
   return h;
@@ -90,6 +94,19 @@ UNet2D::UNet2D(const NetworkOptions& options)
 
 Variable UNet2D::run(const Variable& x, const Pass& pass) {
   return conv(decoder_(encoder_(x, pass, options_.dropout), pass), out_conv_, true);
+}
+
+NetworkOutput UNet2D::run_all(const Variable& x, const Pass& pass) {
+  std::vector<Variable> levels = encoder_(x, pass, options_.dropout);
+  NetworkOutput output;
+  Variable h = levels.back();
+  for (size_t step = 0; step < 4; ++step) {
+    levels.pop_back();
+    h = decoder_.up(step, std::move(h), levels.back(), pass);
+    if (step == 2) output.features = h;
+  }
+  output.logits = conv(h, out_conv_, true);
+  return output;
 }
 
 }  // namespace semivox

@@ -38,6 +38,10 @@ class UNet2DDecoder {
   UNet2DDecoder(ParameterSet& set, const std::string& prefix, const NetworkOptions& options,
                 UpSampling up_sampling = UpSampling::linear);
 
+  /// One step up, 0 (from the deepest) to 3: from h to the resolution and width of `skip`, the encoder's
+  /// output of that level.
+  Variable up(size_t step, Variable h, const Variable& skip, const Pass& pass) const;
+
   /// From the encoder's five levels to (N, filters, 1, H, W).
   Variable operator()(std::vector<Variable> levels, const Pass& pass) const;
 
@@ -50,6 +54,7 @@ class UNet2DDecoder {
 /// The 3x3 layer from features to logits, `<prefix>out_conv`.
 ConvLayer declare_unet2d_head(ParameterSet& set, const std::string& prefix, const NetworkOptions& options);
 
+/// `features` is the decoder's map at half resolution, 2 * filters channels.
 class UNet2D : public Network {
  public:
   /// Throws UsageError for another norm than batch norm.
@@ -58,6 +63,7 @@ class UNet2D : public Network {
 
  protected:
   Variable run(const Variable& x, const Pass& pass) override;
+  NetworkOutput run_all(const Variable& x, const Pass& pass) override;
 
  private:
   UNet2DEncoder encoder_;

@@ -28,16 +28,17 @@ ConvLayer declare_head(ParameterSet& set, const std::string& name, const Network
 
 /// The decoder of the networks that drop elements of the deepest and of the last feature map.
 struct Decoded {
-  Variable center, last;
+  Variable deepest;       // before its dropout
+  Variable center, last;  // the deepest and the last feature map, with dropout
 };
 
 Decoded decode(const UNet3DTrunk& trunk, const Variable& x, const Pass& pass, double probability) {
   std::vector<Variable> levels = trunk.encode(x, pass);
-  const Variable center = dropout(levels.back(), pass, probability);
+  const Variable deepest = levels.back(), center = dropout(deepest, pass, probability);
   Variable h = center;
   levels.pop_back();
   for (; !levels.empty(); levels.pop_back()) h = trunk.up(levels.size() - 1, levels.back(), h, pass);
-  return {center, dropout(h, pass, probability)};
+  return {deepest, center, dropout(h, pass, probability)};
 }
 
 }  // namespace
@@ -75,6 +76,14 @@ UNet3D::UNet3D(const NetworkOptions& options)
 
 Variable UNet3D::run(const Variable& x, const Pass& pass) {
   return conv(decode(trunk_, x, pass, options_.dropout).last, final_, true);
+}
+
+NetworkOutput UNet3D::run_all(const Variable& x, const Pass& pass) {
+  const Decoded decoded = decode(trunk_, x, pass, options_.dropout);
+  NetworkOutput output;
+  output.logits = conv(decoded.last, final_, true);
+  output.features = decoded.deepest;
+  return output;
 }
 
 UNet3DDeepSupervision::UNet3DDeepSupervision(const NetworkOptions& options)

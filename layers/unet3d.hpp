@@ -34,8 +34,8 @@ class UNet3DTrunk {
   std::deque<DoubleConv> encoder_, decoder_;
 };
 
-/// `unet_3D`: dropout of elements (0.3) on the deepest and on the last feature map. 5,884,050 parameters with
-/// 16 filters and 2 classes.
+/// `unet_3D`: dropout of elements (0.3) on the deepest and on the last feature map. `features` is the deepest
+/// map before its dropout. 5,884,050 parameters with 16 filters and 2 classes.
 class UNet3D : public Network {
  public:
   explicit UNet3D(const NetworkOptions& options);
@@ -43,6 +43,7 @@ class UNet3D : public Network {
 
  protected:
   Variable run(const Variable& x, const Pass& pass) override;
+  NetworkOutput run_all(const Variable& x, const Pass& pass) override;
 
  private:
   UNet3DTrunk trunk_;

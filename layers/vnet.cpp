@@ -13,4 +13,17 @@ Variable VNet::run(const Variable& x, const Pass& pass) {
   return conv(h, out_conv_, true);
 }
 
+NetworkOutput VNet::run_all(const Variable& x, const Pass& pass) {
+  std::vector<Variable> levels = encoder_(x, pass, options_.dropout);
+  NetworkOutput output;
+  Variable h = levels.back();
+  for (size_t step = 0; step < 4; ++step) {
+    levels.pop_back();
+    h = decoder_.up(step, std::move(h), std::move(levels.back()), pass, options_.dropout);
+    if (step == 2) output.features = h;
+  }
+  output.logits = conv(h, out_conv_, true);
+  return output;
+}
+
 }  // namespace semivox

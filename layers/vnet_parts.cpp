@@ -83,15 +83,20 @@ VNetDecoder::VNetDecoder(ParameterSet& set, const std::string& prefix, const Net
   }
 }
 
+Variable VNetDecoder::up(size_t step, Variable h, Variable skip, const Pass& pass, double dropout) const {
+  if (up_sampling_ == UpSampling::linear) h = upsample(h, 2, kernels::Interpolation::linear_aligned);
+  if (up_sampling_ == UpSampling::nearest) h = upsample(h, 2, kernels::Interpolation::nearest);
+  h = ups_[step](h, pass, 0.0, skip, kernels::Skip::after);
+  skip = {};  // its memory is free while the stage runs
+  return stages_[step](h, pass, step == 3 ? dropout : 0.0);
+}
+
 Variable VNetDecoder::operator()(std::vector<Variable> levels, const Pass& pass, double dropout) const {
   Variable h = levels[4];
   levels.pop_back();
   for (size_t step = 0; step < 4; ++step) {
-    if (up_sampling_ == UpSampling::linear) h = upsample(h, 2, kernels::Interpolation::linear_aligned);
-    if (up_sampling_ == UpSampling::nearest) h = upsample(h, 2, kernels::Interpolation::nearest);
-    h = ups_[step](h, pass, 0.0, levels.back(), kernels::Skip::after);
+    h = up(step, std::move(h), std::move(levels.back()), pass, dropout);
     levels.pop_back();
-    h = stages_[step](h, pass, step == 3 ? dropout : 0.0);
   }
   return h;
 }

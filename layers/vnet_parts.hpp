@@ -52,6 +52,10 @@ class VNetDecoder {
   VNetDecoder(ParameterSet& set, const std::string& prefix, const NetworkOptions& options,
               UpSampling up_sampling = UpSampling::transposed);
 
+  /// One step up, 0 (from the deepest) to 3: from h to the resolution and width of `skip`, the encoder's
+  /// output of that level. Channel dropout behind the last step.
+  Variable up(size_t step, Variable h, Variable skip, const Pass& pass, double dropout) const;
+
   /// From the encoder's five levels to (N, filters, D, H, W), with channel dropout.
   Variable operator()(std::vector<Variable> levels, const Pass& pass, double dropout) const;
 

@@ -14,65 +14,28 @@
 // the copied borders and the weight-averaged teacher do the work.
 #include "methods/bcp.hpp"
 
-#include "kernels/components.hpp"
 #include "kernels/mixing.hpp"
-#include "kernels/uncertainty.hpp"
-#include "methods/method.hpp"
+#include "methods/copy_paste.hpp"
 
 namespace semivox {
 
 namespace {
 
-std::array<int64_t, 3> parse_corner(const std::string& value) {
-  std::array<int64_t, 3> corner{};
-  char end = 0;
-  if (std::sscanf(value.c_str(), "%ld,%ld,%ld%c", &corner[0], &corner[1], &corner[2], &end) != 3) {
-    throw UsageError(
-        text("option mask_corner: found '", value, "', expected three integers as 3,4,2, or random"));
-  }
-  return corner;
-}
-
 class Bcp : public Method {
  public:
   explicit Bcp(OptionReader& options)
       : alpha_(options.number("pseudo_weight", 0.5, "weight alpha of the pseudo-labelled region", 0)),
-        ratio_(
-            options.number("mask_ratio", 2.0 / 3.0, "side of the box as part of the patch, beta", 0.01, 1)),
-        mask_(options.word("mask", "box", {"box", "grid", "band"},
-                           "shape of the pasted region (grid, band: ablations)")),
-        corner_(options.string("mask_corner", "random", "corner of the box as i,j,k, or random")),
+        region_(options),
         ema_decay_(options.number("ema_decay", 0.99, "decay of the teacher's weights", 0, 1)),
         ema_buffers_(options.flag("ema_buffers", false, "average the running statistics, too (2D code)")),
-        pretrain_(
-            options.number("pretrain", 0.25, "part of the iterations spent on labelled images alone", 0, 1)),
-        continue_from_(
-            options.word("selftrain_from", "last", {"last", "best"},
-                         "weights that self-training starts from (best: of pre-training's validation)")),
-        neighbours_(options.integer("neighbours", 26, "connectivity of the largest component: 6, 18 or 26")),
+        phases_(options),
+        neighbours_(read_neighbours(options)),
         pooled_squares_(
             options.flag("dice_squared", false, "Dice with squares, pooled over the batch (2D code)")),
         unmasked_background_(options.flag("dice_unmasked_background", false,
-                                          "ignore the mask in the background's Dice (first 2D code)")) {
-    if (neighbours_ != 6 && neighbours_ != 18 && neighbours_ != 26) {
-      throw UsageError(text("option neighbours: found ", neighbours_, ", expected 6, 18 or 26"));
-    }
-    if (corner_ != "random") parse_corner(corner_);
-  }
+                                          "ignore the mask in the background's Dice (first 2D code)")) {}
 
-  std::vector<Phase> phases(const MethodSetup& setup) const override {
-    if (setup.batch < 2 || setup.batch % 2 != 0) {
-      throw UsageError(
-          text("--batch: found ", setup.batch, ", expected an even number: images are mixed in pairs"));
-    }
-    const auto first = static_cast<int64_t>(pretrain_ * static_cast<double>(setup.iterations) + 0.5);
-    LearningRate constant = setup.learning_rate;
-    constant.kind = LearningRate::Kind::constant;
-    std::vector<Phase> phases{{"pretrain", first, setup.batch, 0, constant, continue_from_ == "best"}};
-    phases.push_back(
-        {"selftrain", setup.iterations - first, setup.batch, setup.batch, setup.learning_rate, false});
-    return phases;
-  }
+  std::vector<Phase> phases(const MethodSetup& setup) const override { return phases_(setup); }
 
   void build(const MethodSetup& setup) override {
     optimizer_options_ = setup.optimizer;
@@ -97,15 +60,13 @@ class Bcp : public Method {
  private:
   StepReport pretrain(const Batch& batch, const StepContext& context) {
     const int64_t half = batch.labeled / 2;
-    const Tensor mask = draw_mask(batch.image, context.random->next());
+    const Tensor mask = region_.draw(batch.image, context.random->next());
     const Tensor image =
         kernels::copy_paste(batch.image.samples(0, half), batch.image.samples(half, half), mask);
     const Tensor label =
         kernels::copy_paste(batch.label.samples(0, half), batch.label.samples(half, half), mask);
     const Variable logits = nets_.student->forward(Variable(image), {true, context.random});
-    // Plain CE and Dice on the mixed label map: one region that covers everything.
-    const Tensor everywhere = kernels::box_mask(size_of_patch(image), {}, image.device());
-    const LossValue loss = bcp_loss(logits, label, label, everywhere, loss_options(1.0, 0.0));
+    const LossValue loss = bcp_loss(logits, label, label, whole_mask(image), loss_options(1.0, 0.0));
     nets_.update(loss.loss, context.learning_rate);
     const std::vector<double> r = loss.results.to_doubles();
     return {{"loss", r[0]}, {"loss_ce", r[1]}, {"loss_dice", r[2]}};
@@ -119,7 +80,7 @@ class Bcp : public Method {
     const Tensor label_a = batch.label.samples(0, half), label_b = batch.label.samples(half, half);
     const Pass pass{true, context.random};
     const Tensor pseudo_u = pseudo_label(u, pass), pseudo_v = pseudo_label(v, pass);
-    const Tensor mask = draw_mask(batch.image, context.random->next());
+    const Tensor mask = region_.draw(batch.image, context.random->next());
 
     const Variable first = nets_.student->forward(Variable(kernels::copy_paste(a, u, mask)), pass);
     const Variable second = nets_.student->forward(Variable(kernels::copy_paste(v, b, mask)), pass);
@@ -140,46 +101,22 @@ class Bcp : public Method {
     return report;
   }
 
-  /// The teacher, in training mode, decides; only the largest component of each class is kept.
+  /// The teacher decides in training mode.
   Tensor pseudo_label(const Tensor& image, const Pass& pass) {
     const NoGrad no_grad;
-    const Tensor logits = nets_.teacher->forward(Variable(image), pass).value();
-    Tensor labels = kernels::hard_labels(logits, true);
-    kernels::largest_component_per_class(labels, static_cast<int>(logits.shape().c),
-                                         static_cast<int>(neighbours_), labels);
-    return labels;
-  }
-
-  static std::array<int64_t, 3> size_of_patch(const Tensor& image) {
-    return {image.shape().d, image.shape().h, image.shape().w};
-  }
-
-  Tensor draw_mask(const Tensor& image, const RandomStream& random) const {
-    const auto size = size_of_patch(image);
-    std::vector<kernels::Box> boxes;
-    if (mask_ == "grid") {
-      boxes = kernels::draw_grid_boxes(size, random);
-    } else if (mask_ == "band") {
-      boxes = {kernels::draw_band(size, random)};
-    } else if (corner_ == "random") {
-      boxes = {kernels::draw_box(size, ratio_, random)};
-    } else {
-      boxes = {kernels::box_at(size, ratio_, parse_corner(corner_))};
-    }
-    return kernels::box_mask(size, boxes, image.device());
+    return pseudo_labels(nets_.teacher->forward(Variable(image), pass).value(), neighbours_);
   }
 
   BcpLossOptions loss_options(double outer_weight, double inner_weight) const {
-    return {outer_weight, inner_weight, pooled_squares_, unmasked_background_};
+    return {outer_weight, inner_weight, pooled_squares_, unmasked_background_, false};
   }
 
-  double alpha_, ratio_;
-  std::string mask_, corner_;
+  double alpha_;
+  PastedRegion region_;
   double ema_decay_;
   bool ema_buffers_;
-  double pretrain_;
-  std::string continue_from_;
-  int64_t neighbours_;
+  CopyPastePhases phases_;
+  int neighbours_;
   bool pooled_squares_, unmasked_background_;
   OptimizerOptions optimizer_options_;
   StudentTeacher nets_;

@@ -12,6 +12,8 @@ struct BcpLossOptions {
   bool pooled_squares = false;
   /// Sums of the background ignore the mask, as in the first release of the 2D code.
   bool unmasked_background = false;
+  /// Dice of softmax(softmax(z)), as released with CVBM for pre-training in 3D.
+  bool dice_softmax_twice = false;
 };
 
 /// Masked CE and Dice of a mixed image: M = 1 (outside the box) is held against the labels `outer`, M = 0

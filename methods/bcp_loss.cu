@@ -19,6 +19,7 @@ struct BcpLoss {
   SEMIVOX_HD void terms(const S* z, int channels, int64_t sample, int64_t v, S* t) const {
     S p[voxel::kMaxChannels];
     const S log_normalizer = softmax(z, channels, p);
+    if (options.dice_softmax_twice) softmax(p, channels, p);  // in place; CE has its logarithm already
     const bool outside = mask[v] != 0;
     for (int r = 0; r < 2; ++r) {
       const bool here = outside == (r == 0);

@@ -29,24 +29,58 @@ T read_number(const Metadata& metadata, const std::string& key, const std::strin
   return value;
 }
 
-NamedArray to_array(const std::string& name, const Tensor& tensor) {
+const char* file_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return "F32";
+    case DType::f64:
+      return "F64";
+    case DType::bf16:
+      return "BF16";
+    case DType::u8:
+      return "U8";
+    case DType::i16:
+      return "I16";
+    case DType::i32:
+      return "I32";
+  }
+  throw InternalError("unknown dtype");
+}
+
+/// How optimiser states lie in the file: like the flat buffer that they belong to.
+std::vector<int64_t> flat(const Tensor& tensor) { return {tensor.elements()}; }
+
+/// How a method's buffers do: with their five axes, the elements in memory order.
+std::vector<int64_t> memory_order(const Tensor& tensor) {
+  const Shape& s = tensor.shape();
+  return {s.n, s.d, s.h, s.w, s.c};
+}
+
+std::string describe(const std::string& dtype, const std::vector<int64_t>& dims) {
+  std::string list;
+  for (const int64_t dim : dims) list += (list.empty() ? "" : ", ") + std::to_string(dim);
+  return dtype + " (" + list + ")";
+}
+
+NamedArray to_array(const std::string& name, const Tensor& tensor, const std::vector<int64_t>& dims) {
   const Tensor host = tensor.to(Device{});
   NamedArray array;
   array.name = name;
-  array.dtype = tensor.dtype() == DType::f64 ? "F64" : "F32";
-  array.dims = {tensor.elements()};
+  array.dtype = file_dtype(tensor.dtype());
+  array.dims = dims;
   array.bytes.resize(static_cast<size_t>(tensor.bytes()));
   std::memcpy(array.bytes.data(), host.raw(), array.bytes.size());
   return array;
 }
 
-void from_array(const SafetensorsFile& file, const std::string& name, Tensor target,
-                const std::string& path) {
+void from_array(const SafetensorsFile& file, const std::string& name, const Tensor& target,
+                const std::vector<int64_t>& dims, const std::string& path) {
   const NamedArray* array = file.find(name);
   if (array == nullptr) throw DataError(text(path, ": array ", name, " is missing"));
-  if (array->bytes.size() != static_cast<size_t>(target.bytes())) {
-    throw DataError(
-        text(path, ": array ", name, ": found ", array->bytes.size(), " bytes, expected ", target.bytes()));
+  const std::string dtype = file_dtype(target.dtype());
+  if (array->dtype != dtype || array->dims != dims) {
+    throw DataError(text(path, ": array ", name, ": found ", describe(array->dtype, array->dims),
+                         ", expected ", describe(dtype, dims)));
   }
   copy_bytes(target.raw(), target.device(), array->bytes.data(), Device{}, array->bytes.size());
 }
@@ -92,8 +126,11 @@ void save_checkpoint(const std::string& path, Method& method, const Progress& pr
   for (const auto& [name, optimizer] : method.optimizers()) {
     file.metadata["progress.steps." + name] = text(optimizer->steps());
     for (const auto& [state, tensor] : optimizer->state()) {
-      file.arrays.push_back(to_array(text("optimizer/", name, "/", state), tensor));
+      file.arrays.push_back(to_array(text("optimizer/", name, "/", state), tensor, flat(tensor)));
     }
+  }
+  for (const auto& [name, tensor] : method.buffers()) {
+    file.arrays.push_back(to_array("buffer/" + name, *tensor, memory_order(*tensor)));
   }
   write_safetensors(path, file);
 }
@@ -105,8 +142,11 @@ Progress load_checkpoint(const std::string& path, Method& method, const Metadata
   for (const auto& [name, optimizer] : method.optimizers()) {
     optimizer->set_steps(read_number<int64_t>(file.metadata, "progress.steps." + name, path));
     for (const auto& [state, tensor] : optimizer->state()) {
-      from_array(file, text("optimizer/", name, "/", state), tensor, path);
+      from_array(file, text("optimizer/", name, "/", state), tensor, flat(tensor), path);
     }
+  }
+  for (const auto& [name, tensor] : method.buffers()) {
+    from_array(file, "buffer/" + name, *tensor, memory_order(*tensor), path);
   }
   return {read_number<int64_t>(file.metadata, "progress.phase", path),
           read_number<int64_t>(file.metadata, "progress.iteration", path),

@@ -1,8 +1,9 @@
-// Training state in one safetensors file: every network and optimiser of a method, and where the run stands.
+// Training state in one safetensors file: every network, optimiser and buffer of a method, and where the run
+// stands.
 //
-// Names are `<network>/<parameter>` and `optimizer/<name>/<state>`. Random numbers need no state: they are a
-// function of seed and iteration. A run that continues from such a file ends in the same weights, bit for
-// bit, as one that was never interrupted.
+// Names are `<network>/<parameter>`, `optimizer/<name>/<state>` and `buffer/<name>`. Random numbers need no
+// state: they are a function of seed and iteration. A run that continues from such a file ends in the same
+// weights, bit for bit, as one that was never interrupted.
 #pragma once
 
 #include <map>

@@ -30,6 +30,17 @@ const MethodInfo& find_method(const std::string& name) {
   throw UsageError(text("method: found '", name, "', expected one of ", known));
 }
 
+void require_network(const MethodInfo& method, const std::string& network, const std::string& setting) {
+  if (method.networks.empty()) return;
+  std::string known;
+  for (const std::string& name : method.networks) {
+    if (name == network) return;
+    known += (known.empty() ? "" : ", ") + name;
+  }
+  throw UsageError(text(setting, ": found '", network, "', expected ",
+                        method.networks.size() > 1 ? "one of " : "", known, " for method ", method.name));
+}
+
 std::vector<Phase> half_labeled_phase(const MethodSetup& setup) {
   const int64_t labeled = setup.batch / 2;
   if (labeled < 1)

@@ -83,6 +83,10 @@ class Method {
   /// Every network and optimiser with its name in checkpoints.
   virtual std::vector<std::pair<std::string, Network*>> networks() = 0;
   virtual std::vector<std::pair<std::string, Optimizer*>> optimizers() = 0;
+
+  /// Every other tensor that the next iteration depends on (queues, prototypes, memory banks) with its name
+  /// in checkpoints. Shapes and dtypes are fixed from `build` on; loading writes into the tensors' memory.
+  virtual std::vector<std::pair<std::string, Tensor*>> buffers() { return {}; }
 };
 
 /// What is known of a method without building it.
@@ -91,6 +95,7 @@ struct MethodInfo {
   std::string paper;    ///< authors, title, venue
   std::string summary;  ///< one sentence
   std::function<std::unique_ptr<Method>(OptionReader&)> make;
+  std::vector<std::string> networks = {};  ///< that the method trains, its default first; empty: any network
 };
 
 /// Adds a method to the registry when the program starts.
@@ -103,6 +108,10 @@ const std::vector<MethodInfo>& registered_methods();
 
 /// Throws UsageError listing the known names.
 const MethodInfo& find_method(const std::string& name);
+
+/// Throws UsageError listing the method's networks when `network` is none of them; `setting` says what was
+/// set, as in "--network".
+void require_network(const MethodInfo& method, const std::string& network, const std::string& setting);
 
 /// The one phase of mean-teacher methods: half of every batch is labelled. Throws UsageError for a batch of
 /// one.

@@ -9,16 +9,21 @@
 namespace semivox {
 
 struct LearningRate {
-  enum class Kind { constant, step, poly };
+  enum class Kind { constant, step, poly, warmup_poly };
   Kind kind = Kind::step;
   double base = 0.01;
-  int64_t every = 2500;  ///< step: multiplied by `factor` after this many iterations, again and again
+  int64_t every = 2500;  ///< step: multiplied by `factor` after this many iterations, again and again;
+                         ///< warmup_poly: iterations per epoch
   double factor = 0.1;
   double power = 0.9;  ///< poly: base * (1 - t/iterations)^power
+  int64_t warmup = 5;  ///< warmup_poly: epochs
   int64_t iterations = 6000;
 
   /// Learning rate of iteration t = 0, 1, ... For poly, iterations 0 and 1 both use the base, as the
-  /// references set the rate for the next iteration from the counter before its increment.
+  /// references set the rate for the next iteration from the counter before its increment. warmup_poly
+  /// changes once per epoch e: base * (0.01 + 0.99 e/warmup) up to e = warmup, then base * (1 - (e - warmup)
+  /// / (epochs
+  /// - warmup))^power.
   double at(int64_t t) const {
     switch (kind) {
       case Kind::constant:
@@ -29,6 +34,13 @@ struct LearningRate {
         const double done =
             static_cast<double>(std::max<int64_t>(t - 1, 0)) / static_cast<double>(iterations);
         return base * std::pow(1.0 - std::min(done, 1.0), power);
+      }
+      case Kind::warmup_poly: {
+        const int64_t epoch = t / every, epochs = (iterations + every - 1) / every;
+        if (epoch <= warmup && warmup > 0)
+          return base * (0.01 + 0.99 * static_cast<double>(epoch) / static_cast<double>(warmup));
+        const double done = static_cast<double>(epoch - warmup) / static_cast<double>(epochs - warmup);
+        return base * std::pow(1.0 - done, power);
       }
     }
     return base;

@@ -6,6 +6,7 @@
 #include "kernels/components.hpp"
 #include "kernels/gather.hpp"
 #include "kernels/window.hpp"
+#include "methods/slice_prediction.hpp"
 
 namespace semivox {
 namespace {
@@ -124,11 +125,16 @@ std::vector<int64_t> window_starts(int64_t size, int64_t patch, int64_t stride) 
 }
 
 int64_t window_count(const Network& network, const Axes& shape, const WindowOptions& options) {
+  if (options.zoom_slices) {
+    check_slice_windows(network, options);
+    return shape[0];
+  }
   const Plan plan = make_plan(network.divisor(), shape, options);
   return static_cast<int64_t>(plan.starts[0].size() * plan.starts[1].size() * plan.starts[2].size());
 }
 
 Tensor predict_probabilities(Network& network, const Tensor& image, const WindowOptions& options) {
+  if (options.zoom_slices) return predict_zoomed_slices(network, image, options);
   const NoGrad no_grad;
   const Shape& shape = image.shape();
   const Device device = network.device();

@@ -22,6 +22,8 @@ struct WindowOptions {
   int64_t batch = 1;          ///< windows per forward pass
   bool whole_volume = false;  ///< one window: the volume, padded to multiples of the network's divisor
   bool mirror = false;        ///< average over all eight combinations of mirrored axes
+  bool zoom_slices =
+      false;  ///< 2D networks: each slice along axis 0, zoomed to the patch and back, is a window
 };
 
 /// Starts of the windows along an axis of `size` >= `patch` voxels: min(i * stride, size - patch),
@@ -34,9 +36,11 @@ int64_t window_count(const Network& network, const std::array<int64_t, 3>& shape
 
 /// Mean probabilities (1, classes, D, H, W) f32 of an image (1, C, D, H, W) f32 on the network's device.
 ///
-/// An axis shorter than the patch is padded with zeros on both sides, the odd voxel behind, and cut back. The
-/// network runs in evaluation mode and without gradients. Windows are added up in a fixed order, whatever the
-/// batch. Throws UsageError for a stride that leaves gaps or a patch that the network cannot take.
+/// With `zoom_slices` see methods/slice_prediction.hpp; nothing else of the following holds then but the
+/// modes. An axis shorter than the patch is padded with zeros on both sides, the odd voxel behind, and cut
+/// back. The network runs in evaluation mode and without gradients. Windows are added up in a fixed order,
+/// whatever the batch. Throws UsageError for a stride that leaves gaps or a patch that the network cannot
+/// take.
 Tensor predict_probabilities(Network& network, const Tensor& image, const WindowOptions& options);
 
 /// The label map (N, 1, D, H, W) u8 of probabilities (N, K, D, H, W): the class of highest probability, ties

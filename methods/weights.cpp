@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -38,26 +39,31 @@ std::vector<double> widen(const NamedArray& array) {
   return values;
 }
 
-/// The parameter's name behind the prefixes that PyTorch's wrappers and split models put in front.
-std::string strip_wrappers(std::string name) {
-  for (bool stripped = true; stripped;) {
-    stripped = false;
-    for (const char* wrapper : {"module.", "encoder.", "decoder."}) {
-      if (!name.starts_with(wrapper)) continue;
-      name.erase(0, std::strlen(wrapper));
-      stripped = true;
-    }
+/// The name without one prefix that PyTorch's wrappers and split models put in front; "" when there is none.
+std::string without_wrapper(const std::string& name) {
+  for (const std::string wrapper : {"module.", "encoder.", "decoder."}) {
+    if (name.starts_with(wrapper)) return name.substr(wrapper.size());
   }
-  return name;
+  return "";
 }
 
-/// The file's arrays by the names that the network gives its parameters.
+/// The file's arrays by the names that the network gives its parameters. Names that the network has itself
+/// keep their prefixes.
 std::map<std::string, const NamedArray*> arrays_by_name(const SafetensorsFile& file, const std::string& path,
-                                                        const std::string& prefix) {
+                                                        const std::string& prefix, const Network& network) {
+  std::set<std::string> own;
+  for (const Parameter& parameter : network.parameters().parameters()) own.insert(parameter.name);
+  for (const Parameter& buffer : network.parameters().buffers()) own.insert(buffer.name);
   std::map<std::string, const NamedArray*> arrays;
   for (const NamedArray& array : file.arrays) {
     if (!array.name.starts_with(prefix)) continue;
-    const auto [position, is_new] = arrays.emplace(strip_wrappers(array.name.substr(prefix.size())), &array);
+    std::string name = array.name.substr(prefix.size());
+    while (!own.contains(name)) {
+      const std::string inner = without_wrapper(name);
+      if (inner.empty()) break;
+      name = inner;
+    }
+    const auto [position, is_new] = arrays.emplace(name, &array);
     if (!is_new) {
       throw DataError(text(path, ": \"", position->second->name, "\" and \"", array.name,
                            "\" are both weights of ", position->first, ", expected one"));
@@ -135,7 +141,7 @@ bool parse_flag(const std::string& word, const std::string& path, const std::str
 
 void load_weights(Network& network, const SafetensorsFile& file, const std::string& path,
                   const std::string& prefix) {
-  auto arrays = arrays_by_name(file, path, prefix);
+  auto arrays = arrays_by_name(file, path, prefix, network);
   std::vector<std::pair<Tensor, Parameter*>> decoded;  // nothing is changed before all of it is valid
   const auto match = [&](Parameter& parameter) {
     const auto found = arrays.find(parameter.name);

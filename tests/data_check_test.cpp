@@ -35,10 +35,10 @@ LabelMap marks(const std::array<double, 3>& spacing = {1, 1, 2}) {
 
 struct CaseOnDisk {
   TemporaryFolder folder;
-  CaseFiles files{"case", folder / "image.nii.gz", folder / "label.nii.gz"};
+  CaseFiles files{"case", {folder / "image.nii.gz"}, folder / "label.nii.gz"};
 
   CaseOnDisk(const Image& image, const LabelMap& label) {
-    write_nifti_image(files.image, image);
+    write_nifti_image(files.images.front(), image);
     write_nifti_labels(files.label, label);
   }
   CaseReport inspect(GeometryCheck geometry = GeometryCheck::compare) const {
@@ -61,7 +61,8 @@ TEST_CASE("data check: a sound case") {
   CHECK(report.components == std::vector<int64_t>{0, 2, 1});
   CHECK(report.foreground_fraction() == doctest::Approx(5.0 / 120));
 
-  const CaseReport unlabeled = inspect_case({"case", disk.files.image, ""}, 3, GeometryCheck::compare);
+  const CaseReport unlabeled =
+      inspect_case({"case", {disk.files.images.front()}, ""}, 3, GeometryCheck::compare);
   CHECK(!unlabeled.labeled);
   CHECK(unlabeled.problems.empty());
   CHECK(unlabeled.voxels.empty());
@@ -71,8 +72,8 @@ TEST_CASE("data check: every fault is found") {
   {
     const CaseOnDisk disk(ramp(), marks({1, 1, 2.5}));
     REQUIRE(disk.inspect().problems.size() == 1);
-    CHECK(mentions(disk.inspect().problems[0], "spacing", disk.files.image, "1x1x2 mm", disk.files.label,
-                   "1x1x2.5 mm"));
+    CHECK(mentions(disk.inspect().problems[0], "spacing", disk.files.images.front(), "1x1x2 mm",
+                   disk.files.label, "1x1x2.5 mm"));
     CHECK(disk.inspect(GeometryCheck::ignore).problems.empty());
   }
   {
@@ -80,7 +81,8 @@ TEST_CASE("data check: every fault is found") {
     label.shape = {5, 6, 4};
     const CaseOnDisk disk(ramp(), label);
     REQUIRE(disk.inspect(GeometryCheck::ignore).problems.size() == 1);
-    CHECK(mentions(disk.inspect().problems[0], disk.files.image, "6x5x4", disk.files.label, "5x6x4"));
+    CHECK(
+        mentions(disk.inspect().problems[0], disk.files.images.front(), "6x5x4", disk.files.label, "5x6x4"));
   }
   {
     Image image = ramp();
@@ -90,7 +92,7 @@ TEST_CASE("data check: every fault is found") {
     const CaseOnDisk disk(image, label);  // both files are bad, and both are named
     const CaseReport report = disk.inspect();
     REQUIRE(report.problems.size() == 2);
-    CHECK(mentions(report.problems[0], disk.files.image, "NaN"));
+    CHECK(mentions(report.problems[0], disk.files.images.front(), "NaN"));
     CHECK(mentions(report.problems[1], disk.files.label, "9"));
   }
   {
@@ -98,7 +100,7 @@ TEST_CASE("data check: every fault is found") {
     image.voxels.assign(image.voxels.size(), 4);
     const CaseOnDisk disk(image, marks());
     REQUIRE(disk.inspect().problems.size() == 1);
-    CHECK(mentions(disk.inspect().problems[0], disk.files.image, "every voxel is 4"));
+    CHECK(mentions(disk.inspect().problems[0], disk.files.images.front(), "every voxel is 4"));
   }
   {
     const CaseOnDisk disk(ramp(), marks());
@@ -120,7 +122,7 @@ TEST_CASE("data check: a label that lies elsewhere in the world") {
   offset += 3;
   std::memcpy(bytes.data() + 292, &offset, sizeof offset);
   write_bytes(plain, bytes);
-  const CaseFiles moved{"case", disk.files.image, plain};
+  const CaseFiles moved{"case", {disk.files.images.front()}, plain};
   const CaseReport report = inspect_case(moved, 3, GeometryCheck::compare);
   REQUIRE(report.problems.size() == 1);
   CHECK(mentions(report.problems[0], "place", plain, "3 mm apart"));

@@ -11,6 +11,7 @@
 #include "io/case_cache.hpp"
 #include "io/hdf5.hpp"
 #include "io/nifti.hpp"
+#include "io/png.hpp"
 #include "temporary_folder.hpp"
 
 using namespace semivox;
@@ -91,7 +92,7 @@ TEST_CASE("dataset: cases, classes and splits") {
   const ToySet set;
   DatasetFolder folder = set.open();
   CHECK(folder.name == "toy");
-  CHECK(folder.channel == "noNorm");
+  CHECK(folder.channels == Ids{"noNorm"});
   CHECK(folder.class_names == Ids{"background", "atrium"});
   CHECK(ids(folder, folder.training) == Ids{"a", "b", "c", "d"});
   CHECK(folder.cases[3].label.empty());
@@ -137,8 +138,10 @@ TEST_CASE("dataset: broken folders and dataset.json") {
                  "expected .nii.gz"));
   CHECK(mentions(set.error_with(replaced(good, "channel_names", "modality")), file,
                  "'channel_names' is missing"));
-  CHECK(mentions(set.error_with(replaced(good, "\"noNorm\"}", "\"T1\", \"1\": \"T2\"}")), file,
+  CHECK(mentions(set.error_with(replaced(good, "\"noNorm\"}", "\"T1\", \"2\": \"T2\"}")), file,
                  "'channel_names'", "T2"));
+  CHECK(mentions(set.error_with(replaced(good, "\"noNorm\"}", "\"T1\", \"1\": \"T2\"}")), "a_0001.nii.gz",
+                 "not found", "2 channels of case a"));
   CHECK(mentions(set.error_with(replaced(good, "\"atrium\": 1", "\"atrium\": 2")), file, "'labels.atrium'",
                  "2", "0...1"));
   CHECK(mentions(set.error_with(replaced(good, "\"atrium\": 1", "\"atrium\": \"1\"")), file,
@@ -263,13 +266,145 @@ TEST_CASE("dataset: preparation resamples image and label to the same grid") {
   const DatasetFolder folder = set.open();
   Preparation preparation;
   preparation.spacing = {2, 1, 0.5};
-  preparation.normalization = parse_normalization("zscore");
+  preparation.normalization = parse_normalizations("zscore");
   const auto cases = load_cases(folder, {0}, Labels::read, preparation, Device{});
   CHECK(cases[0].shape == Extent3{3, 6, 8});
   CHECK(cases[0].input_shape == Extent3{5, 6, 4});
   CHECK(cases[0].image.shape() == Shape{1, 1, 3, 6, 8});
   CHECK(cases[0].label.shape() == Shape{1, 1, 3, 6, 8});
   CHECK(cases[0].image.dtype() == DType::f32);
+}
+
+TEST_CASE("dataset: several channels per case") {
+  const ToySet set;
+  write_bytes(set.folder / "dataset.json",
+              replaced(kDatasetJson, "\"noNorm\"}", "\"noNorm\", \"1\": \"rescale_to_0_1\"}"));
+  const auto second = [&](const std::string& id) { return set.folder / ("imagesTr/" + id + "_0001.nii.gz"); };
+  for (const char* id : {"a", "b", "c", "d"}) write_nifti_image(second(id), ToySet::image({5, 6, 4}));
+  const DatasetFolder folder = set.open();
+  CHECK(folder.channels == Ids{"noNorm", "rescale_to_0_1"});
+  CHECK(folder.cases[0].images == Ids{set.image_path("a"), second("a")});
+  Preparation preparation{parse_normalizations("none,minmax"), {0, 0, 0}, SliceAxis::none};
+  const auto cases = load_cases(folder, {0, 1}, Labels::read, preparation, Device{});
+  CHECK(cases[0].image.shape() == Shape{1, 2, 5, 6, 4});
+  const Batch batch = make_batch({&cases[0], &cases[1]}, {4, 4, 2}, AugmentMode::rotflip, 1, 0);
+  CHECK(batch.image.shape() == Shape{2, 2, 4, 4, 2});
+  CHECK(batch.label.shape() == Shape{2, 1, 4, 4, 2});
+  const Tensor whole = whole_image(cases[0]);
+  for (int64_t i = 0; i < 120; ++i) {
+    const double value = static_cast<double>(i) * 0.5 - 3;
+    CHECK(whole.data<float>()[2 * i] == doctest::Approx(value));
+    CHECK(whole.data<float>()[2 * i + 1] == doctest::Approx((value + 3) / 59.5));
+  }
+  preparation.normalization = parse_normalizations("none,minmax,zscore");
+  CHECK_THROWS_AS(load_cases(folder, {0}, Labels::read, preparation, Device{}), UsageError);
+  preparation.normalization = parse_normalizations("zscore");  // one for all
+  CHECK(load_cases(folder, {0}, Labels::hide, preparation, Device{})[0].image.dtype() == DType::f32);
+
+  write_nifti_image(second("b"), ToySet::image({5, 6, 3}));
+  CHECK(mentions(data_error([&] {
+                   load_cases(folder, {0, 1}, Labels::hide, preparation, Device{});
+                 }),
+                 set.image_path("b"), "5x6x4", second("b"), "5x6x3"));
+  write_nifti_image(set.folder / "imagesTr/b_0002.nii.gz", ToySet::image({5, 6, 4}));
+  CHECK(mentions(data_error([&] { set.open(); }), "b_0002.nii.gz", "CASE_0000.nii.gz to CASE_0001.nii.gz"));
+}
+
+TEST_CASE("dataset: pictures") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "imagesTr");
+  fs::create_directories(folder / "labelsTr");
+  write_bytes(folder / "dataset.json", R"({"channel_names": {"0": "R", "1": "G", "2": "B"},
+ "labels": {"background": 0, "vessel": 1}, "numTraining": 2, "file_ending": ".png"})");
+  Picture colour{4, 5, 3, std::vector<uint8_t>(60)}, gray{4, 5, 1, std::vector<uint8_t>(20)};
+  for (size_t i = 0; i < 60; ++i) colour.pixels[i] = static_cast<uint8_t>(4 * i);
+  for (size_t i = 0; i < 20; ++i) gray.pixels[i] = i % 2;
+  for (const char* id : {"a", "b"}) {
+    write_png(folder / (std::string("imagesTr/") + id + "_0000.png"), colour);
+    write_png(folder / (std::string("labelsTr/") + id + ".png"), gray);
+  }
+  const DatasetFolder set = open_dataset(folder / "");
+  CHECK(count_slices(set, set.training, SliceAxis::automatic) == std::vector<int64_t>{1, 1});
+  std::vector<Normalization> normalization;
+  for (const std::string& channel : set.channels) normalization.push_back(normalization_of_channel(channel));
+  const Preparation preparation{normalization, {0, 0, 0}, SliceAxis::automatic};
+  const auto cases = load_cases(set, {0, 1}, Labels::read, preparation, Device{});
+  CHECK(cases[0].image.shape() == Shape{1, 3, 1, 4, 5});
+  CHECK(cases[0].label.shape() == Shape{1, 1, 1, 4, 5});
+  for (int64_t i = 0; i < 60; ++i)
+    CHECK(cases[1].image.data<float>()[i] == doctest::Approx(4.0 * static_cast<double>(i) / 255));
+  for (int64_t i = 0; i < 20; ++i) CHECK(cases[1].label.data<uint8_t>()[i] == i % 2);
+
+  const auto load = [&] {
+    return data_error([&] { load_cases(set, {0, 1}, Labels::read, preparation, Device{}); });
+  };
+  write_png(folder / "labelsTr/b.png", colour);
+  CHECK(mentions(load(), "b.png", "3 channels", "gray"));
+  gray.pixels[7] = 255;
+  write_png(folder / "labelsTr/b.png", gray);
+  CHECK(mentions(load(), "b.png", "255"));
+  write_png(folder / "imagesTr/a_0000.png", gray);
+  CHECK(mentions(load(), "a_0000.png", "1 channels", "expected 3"));
+}
+
+TEST_CASE("dataset: counts of patients and slices") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "imagesTr");
+  fs::create_directories(folder / "labelsTr");
+  write_bytes(folder / "dataset.json", replaced(kDatasetJson, "\"numTraining\": 4", "\"numTraining\": 5"));
+  const std::pair<const char*, int64_t> cases[] = {
+      {"p1_a", 3}, {"p1_b", 4}, {"p2_a", 2}, {"p2_b", 5}, {"p3_a", 6}};
+  for (const auto& [id, slices] : cases) {
+    write_nifti_image(folder / (std::string("imagesTr/") + id + "_0000.nii.gz"),
+                      ToySet::image({4, 4, slices}));
+    write_nifti_labels(folder / (std::string("labelsTr/") + id + ".nii.gz"), ToySet::label({4, 4, slices}));
+  }
+  write_bytes(folder / "splits.json", R"({"order": ["p2_b", "p2_a", "p1_a", "p1_b", "p3_a"]})");
+  const DatasetFolder set = open_dataset(folder / "");
+  const CaseCounts patients{CountUnit::patients, {}};
+  const CaseCounts slices{CountUnit::slices, count_slices(set, set.training, SliceAxis::automatic)};
+  CHECK(slices.slices == std::vector<int64_t>{3, 4, 2, 5, 6});
+  CHECK(ids(set, make_split(set, 1, kAllCases, patients).labeled) == Ids{"p2_b", "p2_a"});
+  CHECK(ids(set, make_split(set, 2, 1, patients).unlabeled) == Ids{"p3_a"});
+  CHECK(ids(set, make_split(set, 1, 1, patients).unlabeled) == Ids{"p1_a", "p1_b"});
+  CHECK(make_split(set, 1, 0, patients).unlabeled.empty());
+  CHECK(ids(set, make_split(set, 7, kAllCases, slices).labeled) == Ids{"p2_b", "p2_a"});
+  CHECK(ids(set, make_split(set, 7, 7, slices).unlabeled) == Ids{"p1_a", "p1_b"});
+  const auto error = [&](int64_t labeled, const CaseCounts& counts) -> std::string {
+    try {
+      make_split(set, labeled, kAllCases, counts);
+    } catch (const UsageError& problem) {
+      return problem.what();
+    }
+    return "";
+  };
+  CHECK(mentions(error(8, slices), "--labeled 8 slices", "7 or 10"));
+  CHECK(mentions(error(2, slices), "--labeled 2 slices", "such as 5"));
+  CHECK(mentions(error(21, slices), "1...20"));
+  CHECK(mentions(error(4, patients), "--labeled 4 patients", "1...3"));
+  CHECK(parse_count_unit("slices") == CountUnit::slices);
+  CHECK_THROWS_AS(parse_count_unit("scans"), UsageError);
+}
+
+TEST_CASE("dataset: slices come first in the cache") {
+  const ToySet set;
+  const DatasetFolder folder = set.open();
+  const Preparation preparation{{}, {0, 0, 0}, SliceAxis::automatic};
+  const CachedCase cached = load_cases(folder, {0}, Labels::read, preparation, Device{})[0];
+  CHECK(cached.shape == Extent3{4, 5, 6});
+  CHECK(cached.slice_axis == 2);
+  CHECK(cached.input_shape == Extent3{5, 6, 4});
+  CHECK(array_shape(cached) == Extent3{5, 6, 4});
+  const Image image = ToySet::image({5, 6, 4});
+  const LabelMap label = ToySet::label({5, 6, 4});
+  for (int64_t k = 0; k < 4; ++k) {
+    for (int64_t v = 0; v < 30; ++v) {
+      CHECK(cached.image.data<float>()[k * 30 + v] == image.voxels[v * 4 + k]);
+      CHECK(cached.label.data<uint8_t>()[k * 30 + v] == label.voxels[v * 4 + k]);
+    }
+  }
+  const std::vector<std::byte> back = in_array_order(cached, cached.label.raw(), 1);
+  CHECK(std::equal(back.begin(), back.end(), reinterpret_cast<const std::byte*>(label.voxels.data())));
 }
 
 TEST_CASE("dataset: the real left-atrium scans") {
@@ -281,7 +416,7 @@ TEST_CASE("dataset: the real left-atrium scans") {
   const DatasetFolder folder = open_dataset(path);
   CHECK(folder.cases.size() == 80);
   CHECK(folder.classes() == 2);
-  CHECK(normalization_of_channel(folder.channel).kind == Normalization::Kind::none);
+  CHECK(normalization_of_channel(folder.channels.front()).kind == Normalization::Kind::none);
   const Split split = make_split(folder, 8);
   CHECK(split.labeled.size() == 8);
   CHECK(split.unlabeled.size() == 62);

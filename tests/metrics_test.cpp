@@ -194,7 +194,8 @@ TEST_CASE("metrics: real left atria, moved, eroded and dilated, equal the refere
     MESSAGE("skipped: SEMIVOX_LA is not set");
     return;
   }
-  for (const nlohmann::json& expected : read_goldens()["real_cases"]) {
+  const nlohmann::json goldens = read_goldens();
+  for (const nlohmann::json& expected : goldens["real_cases"]) {
     const std::string name = expected["case"];
     const std::string change = expected["prediction"];
     CAPTURE(name);

@@ -80,7 +80,7 @@ TEST_CASE("normalize: NaN and infinity") {
 }
 
 TEST_CASE("normalize: words") {
-  for (const std::string word : {"none", "zscore", "minmax", "window:-100:240.5"}) {
+  for (const std::string word : {"none", "zscore", "zscore_positive", "minmax", "window:-100:240.5"}) {
     CHECK(name_of(parse_normalization(word)) == word);
   }
   for (const std::string word :
@@ -91,4 +91,19 @@ TEST_CASE("normalize: words") {
   CHECK(normalization_of_channel("rescale_to_0_1").kind == Normalization::Kind::minmax);
   CHECK(normalization_of_channel("MRI").kind == Normalization::Kind::zscore);
   CHECK_THROWS_AS(normalization_of_channel("CT"), UsageError);
+  CHECK(name_of(normalization_of_channel("R")) == "window:0:255");
+  CHECK(name_of(normalization_of_channel("zscore_positive")) == "zscore_positive");
+  CHECK(names_of(parse_normalizations("zscore,window:0:255")) == "zscore,window:0:255");
+  CHECK(names_of({}) == "none");
+  CHECK_THROWS_AS(parse_normalizations(""), UsageError);
+  CHECK_THROWS_AS(parse_normalizations("zscore,,none"), UsageError);
+}
+
+TEST_CASE("normalize: statistics of the positive voxels") {
+  Image image{{1, 1, 5}, {0, 0, 2, 4, -1}, {}};
+  normalize(image, parse_normalization("zscore_positive"), "file");  // mean 3, deviation 1
+  CHECK(image.voxels == std::vector<float>{-3, -3, -1, 1, -4});
+  Image dark{{1, 1, 2}, {0, -1}, {}};
+  normalize(dark, parse_normalization("zscore_positive"), "file");
+  CHECK(dark.voxels == std::vector<float>{0, -1});
 }

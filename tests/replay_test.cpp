@@ -20,6 +20,7 @@
 #include "methods/checkpoint.hpp"
 #include "tests/gradients.hpp"
 #include "tests/hash_noise.hpp"
+#include "tests/replay_weights.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace semivox;
@@ -86,26 +87,7 @@ void write_data_set(const TemporaryFolder& folder, int64_t image_noise) {
 void write_first_weights(const std::string& path) {
   const auto network = make_network({.filters = 4, .dropout = 0});
   network->allocate(DType::f32, {}, false);
-  int64_t p = 0;
-  for (Parameter& parameter : network->parameters().parameters()) {
-    const std::string& name = parameter.name;
-    double scale = 0.05, offset = 0;
-    if (parameter.dims.size() == 5) {
-      const bool transposed = name.find("_up.") != std::string::npos;
-      const int64_t volume = parameter.dims[2] * parameter.dims[3] * parameter.dims[4];
-      scale = std::sqrt(6 / static_cast<double>(transposed ? parameter.dims[0] : parameter.dims[1] * volume));
-    } else if (name.size() > 7 && name.substr(name.size() - 7) == ".weight") {
-      scale = 0.1;
-      offset = 1;
-    }
-    for (int64_t i = 0; i < parameter.value.elements(); ++i)
-      parameter.value.data<float>()[i] = static_cast<float>(offset + scale * hash_noise(i, p));
-    ++p;
-  }
-  for (Parameter& buffer : network->parameters().buffers()) {
-    for (int64_t i = 0; i < buffer.value.elements(); ++i)
-      buffer.value.data<float>()[i] = static_cast<float>(buffer.initializer.value);
-  }
+  testing::fill_replay_weights(network->parameters());
   save_weights(path, *network, {});
 }
 

@@ -97,7 +97,7 @@ TEST_CASE("run config: values of the wrong type are named with what was found an
   CHECK(mentions(message("network.residual", "yes", "command line", [&] { config.flag("network.residual"); }),
                  "network.residual", "'yes'", "true or false"));
   const auto patch = [&] { config.extent("train.patch"); };
-  for (const char* value : {"112", "112x112", "axbxc", "1x2x3x4", "0x2x3", "-1x2x3"}) {
+  for (const char* value : {"112", "axbxc", "1x2x3x4", "0x2x3", "-1x2x3"}) {
     CAPTURE(value);
     CHECK(mentions(message("train.patch", value, "command line", patch), "train.patch", "112x112x80"));
   }
@@ -149,4 +149,20 @@ TEST_CASE("run config: what is written reads back equal") {
     CHECK(b.value == a.value);
   }
   CHECK(read.toml(options) == config.toml(options));
+}
+
+TEST_CASE("run config: a method's network is taken when nobody names one, and others are refused") {
+  RunConfig config;
+  config.choose_network_for("supervised");  // trains any network
+  CHECK(config.value("network.name") == "vnet");
+  config.choose_network_for("dtc");
+  CHECK(config.value("network.name") == "vnet_sdf");
+  config.set("network.name", "unet3d", "command line");
+  config.choose_network_for("supervised");
+  CHECK(config.value("network.name") == "unet3d");
+  CHECK(usage_error([&] { config.choose_network_for("dtc"); }) ==
+        "network.name: found 'unet3d', expected vnet_sdf for method dtc");
+  config.set("network.name", "vnet", "my.toml:4");
+  CHECK(usage_error([&] { config.choose_network_for("dtc"); }) ==
+        "my.toml:4: network.name: found 'vnet', expected vnet_sdf for method dtc");
 }

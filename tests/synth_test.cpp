@@ -127,8 +127,8 @@ TEST_CASE("synth: the folder opens, and two runs write the same bytes whatever t
   set_thread_count(threads);
   const DatasetFolder set = open_dataset(folder / "one");
   for (const CaseFiles& files : set.cases) {
-    std::string second = files.image;
-    CHECK(read_bytes(second.replace(second.find("/one/"), 5, "/two/")) == read_bytes(files.image));
+    std::string second = files.images.front();
+    CHECK(read_bytes(second.replace(second.find("/one/"), 5, "/two/")) == read_bytes(files.images.front()));
   }
   const Split split = make_split(set, 2);
   CHECK(split.labeled.size() == 2);

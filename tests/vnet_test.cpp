@@ -146,9 +146,11 @@ void check_golden(const Golden& golden, Network& network, const Tensor& logits, 
   };
   check_value("mean", mean_of(values), golden.mean, precision, 9, 2e-5);
   check_value("rms", rms_of(values), golden.rms, precision, 9, 1e-5);
-  check_value("[0,0,0,0,0]", logit(0, 0, 0, 0, 0), golden.first, precision, 8, 1e-4);
-  check_value("[0,1,15,7,9]", logit(0, 1, 15, 7, 9), golden.second, precision, 8, 1e-4);
-  check_value("[1,1,16,16,8]", logit(1, 1, 16, 16, 8), golden.third, precision, 8, 1e-4);
+  // Single logits: the deepest level normalises few values, so the order of roundings shows. An unoptimised
+  // build without fused multiply-adds differs by 1.2e-4.
+  check_value("[0,0,0,0,0]", logit(0, 0, 0, 0, 0), golden.first, precision, 8, 2e-4);
+  check_value("[0,1,15,7,9]", logit(0, 1, 15, 7, 9), golden.second, precision, 8, 2e-4);
+  check_value("[1,1,16,16,8]", logit(1, 1, 16, 16, 8), golden.third, precision, 8, 2e-4);
   const double* results = loss.results.data<double>();
   check_value("cross-entropy", results[1], golden.cross_entropy, precision, 9, 1e-5);
   check_value("Dice", results[2], golden.dice, precision, 9, 1e-5);

@@ -133,6 +133,25 @@ TEST_CASE("wrappers' prefixes are stripped") {
   CHECK(contents(*target) == contents(*source));
 }
 
+TEST_CASE("prefixes that are the network's own stay; every network loads what it saved") {
+  for (const std::string& name : network_names()) {
+    INFO(name);
+    const auto make = [&](uint64_t seed) {
+      auto network = make_network({.name = name, .filters = 2});
+      network->allocate(DType::f32, {}, false);
+      network->parameters().initialize(seed);
+      return network;
+    };
+    const auto source = make(1), target = make(2), wrapped = make(3);
+    SafetensorsFile file = file_of(*source, "student/");
+    load_weights(*target, file, "latest.safetensors", "student/");
+    CHECK(contents(*target) == contents(*source));
+    for (NamedArray& array : file.arrays) array.name = "module." + array.name.substr(8);
+    load_weights(*wrapped, file, "w.safetensors");
+    CHECK(contents(*wrapped) == contents(*source));
+  }
+}
+
 TEST_CASE("a prefix picks one network out of a file of several") {
   const auto student = small_network(1), teacher = small_network(2), target = small_network(3);
   SafetensorsFile file = file_of(*student, "student/");

@@ -114,7 +114,7 @@ TEST_CASE("emulated contrast between patches") {
 // network one voxel that rounding moves across the boundary can join or part components. Its kernels and its
 // loss are compared one by one.
 TEST_CASE("emulated iterations of the methods without hard pseudo-labels") {
-  for (const char* name : {"supervised", "mean_teacher", "ua_mt"}) {
+  for (const char* name : {"supervised", "mean_teacher", "ua_mt", "em", "ict"}) {
     const MethodInfo& info = find_method(name);
     CAPTURE(info.name);
     compare({1e-4}, [&](Device device) { return train(info, "vnet", device); });
