@@ -153,10 +153,9 @@ TEST_CASE("predict: resampled and normalised on the way in, back on the input gr
   CHECK(mentions(result.output, "20x30x25 as 15x30x31"));
 
   const io::Image scan = io::read_nifti_image(place.input);
-  const io::Image prepared =
-      io::prepare_channels({scan}, {{{.kind = io::Normalization::Kind::zscore}}, {2, 2, 2}},
-                           {"heart", {place.input}, ""})
-          .front();
+  const io::Preparation preparation{
+      {{.kind = io::Normalization::Kind::zscore}}, {2, 2, 2}, io::SliceAxis::none};
+  const io::Image prepared = io::prepare_channels({scan}, preparation, {"heart", {place.input}, ""}).front();
   REQUIRE(prepared.shape == io::Extent3{15, 30, 31});
   const Tensor probabilities = predict_probabilities(*place.network, tensor_of(prepared), kWindows);
   const std::vector<float> values(probabilities.data<float>(),
