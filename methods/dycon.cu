@@ -126,10 +126,7 @@ class Dycon : public Method {
   std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
-    if (setup.network.name != "unet3d_dycon" && setup.network.name != "unet3d_dycon_aspp") {
-      throw UsageError(text("--network: found '", setup.network.name,
-                            "', expected unet3d_dycon or unet3d_dycon_aspp for dycon"));
-    }
+    require_network(find_method("dycon"), setup.network.name, "--network");
     epochs_ = setup.iterations / epoch_ + 1;
     nets_.build(setup, true);
   }
@@ -221,9 +218,11 @@ class Dycon : public Method {
 };
 
 const RegisterMethod registration(
-    {"dycon", "Assefa et al., DyCON, CVPR 2025",
+    {"dycon",
+     "Assefa et al., DyCON, CVPR 2025",
      "mean teacher with entropy-weighted consistency and contrast between patch embeddings",
-     [](OptionReader& options) { return std::make_unique<Dycon>(options); }});
+     [](OptionReader& options) { return std::make_unique<Dycon>(options); },
+     {"unet3d_dycon", "unet3d_dycon_aspp"}});
 
 }  // namespace
 

@@ -240,6 +240,7 @@ TEST_CASE("dycon: noise and dropout off make a run a function of the weights; op
 TEST_CASE("dycon: networks without embeddings are refused") {
   const auto method = make_dycon({});
   MethodSetup setup;
-  CHECK_THROWS_WITH_AS(method->build(setup), doctest::Contains("found 'vnet', expected unet3d_dycon"),
+  CHECK_THROWS_WITH_AS(method->build(setup),
+                       doctest::Contains("found 'vnet', expected one of unet3d_dycon, unet3d_dycon_aspp"),
                        UsageError);
 }
