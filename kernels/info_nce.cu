@@ -70,8 +70,8 @@ struct GatherKeys {
   }
 };
 
-/// The similarities of an anchor, computed where they are needed. The pragmas keep the compiler from unrolling
-/// a tile into scalars before it makes vectors of it.
+/// The similarities of an anchor, computed where they are needed. The pragmas keep the compiler from
+/// unrolling a tile into scalars before it makes vectors of it.
 template <class T>
 struct Similarities {
   const T* a;              // (N, F)

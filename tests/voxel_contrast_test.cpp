@@ -270,8 +270,8 @@ TEST_CASE("voxel contrast: f32 and bf16 agree with f64; the number of threads do
     half_error = std::max(half_error, std::abs(half[i] - exact[i]));
   }
   MESSAGE("gradients: f32 ", error / largest, ", bf16 ", half_error / largest);
-  CHECK(error / largest < 1e-5);
-  CHECK(half_error / largest < 5e-2);
+  CHECK(error / largest < 2e-6);
+  CHECK(half_error / largest < 1e-2);  // measured 5e-7 and 4e-3
 }
 
 TEST_CASE("voxel contrast: memory at the paper's size, 15,680 voxels of 64 features, 400 negatives") {
