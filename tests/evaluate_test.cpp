@@ -206,7 +206,7 @@ TEST_CASE("evaluate: bad input is named, and nothing is written") {
   SUBCASE("empty folder") {
     std::filesystem::create_directory(folders.folder / "empty");
     folders.options.prediction = folders.folder / "empty";
-    CHECK(mentions(message(), "empty", "no .nii.gz or .nii file"));
+    CHECK(mentions(message(), "empty", "no .nii.gz, .nii or .png file"));
   }
   SUBCASE("results file in a folder that does not exist") {
     folders.options.json = folders.folder / "missing/results.json";
