@@ -158,7 +158,7 @@ TEST_CASE("dice_loss: gradients by central differences in all forms") {
 }
 
 TEST_CASE("mc_net, mc_net_plus: iterations repeat and resume bit for bit, in 3D and 2D") {
-  TinyProblem problem("mc_net", {.name = "mc_net", .filters = 2});
+  MethodProblem problem("mc_net", {.name = "mc_net", .filters = 2});
   problem.options = {{"rampup_unit", "1"}, {"rampup_length", "4"}};
   const std::vector<StepReport> reports = check_repeatable(problem);
   CHECK(value_of(reports[0], "consistency_weight") == near(std::exp(-5 * 9.0 / 16), 1e-12));
@@ -178,7 +178,7 @@ TEST_CASE("mc_net, mc_net_plus: iterations repeat and resume bit for bit, in 3D 
 }
 
 TEST_CASE("mc_net: Dice falls, and without dropout nothing is random") {
-  TinyProblem problem("mc_net", {.name = "mc_net", .filters = 4, .dropout = 0});
+  MethodProblem problem("mc_net", {.name = "mc_net", .filters = 4, .dropout = 0});
   const auto method = problem.build();
   Random first(1, 2), second(3, 4);
   const Batch batch = problem.batch(0);
@@ -190,7 +190,7 @@ TEST_CASE("mc_net: Dice falls, and without dropout nothing is random") {
 }
 
 TEST_CASE("mc_net: another network is refused") {
-  TinyProblem problem("mc_net_plus", {.name = "mc_net"});
+  MethodProblem problem("mc_net_plus", {.name = "mc_net"});
   CHECK_THROWS_WITH_AS(
       problem.build(),
       "--network: found 'mc_net', expected one of mc_net_plus, mc_net_plus_2d for method mc_net_plus",

@@ -14,13 +14,13 @@
 namespace semivox::testing {
 
 /// A method with its options and what it is built from.
-struct TinyProblem {
+struct MethodProblem {
   std::string method;
   std::map<std::string, std::string> options;
   MethodSetup setup;
   Shape patch{4, 1, 16, 16, 16};  ///< of a batch; half of it is labelled
 
-  TinyProblem(std::string name, const NetworkOptions& network) : method(std::move(name)) {
+  MethodProblem(std::string name, const NetworkOptions& network) : method(std::move(name)) {
     setup.network = network;
   }
 
@@ -78,7 +78,7 @@ inline std::vector<double> state_of(Method& method) {
 
 /// Two runs agree in every bit, and so does one that was saved after two iterations and continued by another
 /// object. Returns the reports of the four iterations.
-inline std::vector<StepReport> check_repeatable(const TinyProblem& problem) {
+inline std::vector<StepReport> check_repeatable(const MethodProblem& problem) {
   INFO(problem.method, " with ", problem.setup.network.name);
   const auto whole = problem.build(), begun = problem.build(), continued = problem.build();
   const std::vector<StepReport> reports = problem.run(*whole, 0, 4);

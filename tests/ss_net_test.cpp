@@ -219,7 +219,7 @@ TEST_CASE("ss_net: the memory holds what came last, ranks are stable") {
 
 TEST_CASE("ss_net: three iterations of an independent implementation, in f64") {
   // Numbers of the same iterations written with PyTorch's layers, autograd and optimiser.
-  TinyProblem problem("ss_net", {.name = "vnet_ss", .filters = 2, .dropout = 0});
+  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2, .dropout = 0});
   problem.setup.precision = DType::f64;
   problem.options = {
       {"rampup_unit", "1"}, {"rampup_length", "4"}, {"prototypes", "16"}, {"vat_start", "wave"}};
@@ -259,7 +259,7 @@ TEST_CASE("ss_net: three iterations of an independent implementation, in f64") {
 }
 
 TEST_CASE("ss_net: prototypes are projections of rightly predicted foreground voxels") {
-  TinyProblem problem("ss_net", {.name = "vnet_ss", .filters = 2, .dropout = 0});
+  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2, .dropout = 0});
   problem.options = {{"prototypes", "64"}};
   const auto method = problem.build(), untouched = problem.build();
   const Batch batch = problem.batch(0);
@@ -293,7 +293,7 @@ TEST_CASE("ss_net: prototypes are projections of rightly predicted foreground vo
 }
 
 TEST_CASE("ss_net: which passes update running statistics") {
-  TinyProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
+  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
   const auto method = problem.build();
   problem.run(*method, 0, 1);
   Network& network = method->student();
@@ -304,7 +304,7 @@ TEST_CASE("ss_net: which passes update running statistics") {
 }
 
 TEST_CASE("ss_net: iterations repeat and resume bit for bit, in 3D and 2D") {
-  TinyProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
+  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
   problem.options = {{"rampup_unit", "1"}, {"rampup_length", "4"}};
   const std::vector<StepReport> reports = check_repeatable(problem);
   CHECK(value_of(reports[0], "consistency_weight") == near(std::exp(-5 * 9.0 / 16), 1e-12));
@@ -323,7 +323,7 @@ TEST_CASE("ss_net: iterations repeat and resume bit for bit, in 3D and 2D") {
 }
 
 TEST_CASE("ss_net: Dice falls, and nothing is random without dropout and with a fixed start") {
-  TinyProblem problem("ss_net", {.name = "vnet_ss", .filters = 4, .dropout = 0});
+  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 4, .dropout = 0});
   problem.options = {{"vat_start", "wave"}};
   const auto method = problem.build(), other = problem.build();
   Random first(1, 2), second(3, 4);
@@ -337,14 +337,14 @@ TEST_CASE("ss_net: Dice falls, and nothing is random without dropout and with a 
 
 TEST_CASE("ss_net: bf16 and f64 networks train, too") {
   for (const DType precision : {DType::bf16, DType::f64}) {
-    TinyProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
+    MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
     problem.setup.precision = precision;
     problem.run(*problem.build(), 0, 2);
   }
 }
 
 TEST_CASE("ss_net: a network without heads is refused") {
-  TinyProblem problem("ss_net", {.name = "vnet"});
+  MethodProblem problem("ss_net", {.name = "vnet"});
   CHECK_THROWS_WITH_AS(problem.build(),
                        "--network: found 'vnet', expected one of vnet_ss, unet2d_ss for method ss_net",
                        UsageError);
