@@ -8,8 +8,9 @@
 namespace semivox {
 
 struct EvaluateOptions {
-  std::string prediction;  ///< folder of CASE.nii.gz, CASE.nii or CASE.png; CASE_prob<k> files are not looked at
-  std::string reference;   ///< folder of CASE.nii.gz, CASE.nii or CASE.png
+  std::string
+      prediction;  ///< folder of CASE.nii.gz, CASE.nii or CASE.png; CASE_prob<k> files are not looked at
+  std::string reference;  ///< folder of CASE.nii.gz, CASE.nii or CASE.png
   EvaluationConventions conventions;
   int classes = 0;      ///< with background; 0: one more than the largest label of the references, at least 2
   bool subset = false;  ///< leave references without a prediction out

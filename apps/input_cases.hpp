@@ -13,10 +13,10 @@ struct InputCase {
 };
 
 /// One case for a file; one for each scan of a folder, in ASCII order. Scans are CASE.nii.gz, CASE.nii,
-/// CASE.h5, CASE.png and, in folders of the field's HDF5 cases, CASE/mri_norm2.h5. With nnU-Net's channel numbers a
-/// case is CASE_0000, CASE_0001, ...: the number is no part of the name, and exactly `channels` files must be
-/// there; a picture may hold all three channels. Throws DataError for a missing path, a folder without scans, two files for one channel, a missing
-/// or surplus channel.
+/// CASE.h5, CASE.png and, in folders of the field's HDF5 cases, CASE/mri_norm2.h5. With nnU-Net's channel
+/// numbers a case is CASE_0000, CASE_0001, ...: the number is no part of the name, and exactly `channels`
+/// files must be there; a picture may hold all three channels. Throws DataError for a missing path, a folder
+/// without scans, two files for one channel, a missing or surplus channel.
 std::vector<InputCase> list_input_cases(const std::string& input, int64_t channels);
 
 }  // namespace semivox
