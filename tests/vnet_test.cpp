@@ -325,11 +325,13 @@ TEST_CASE("a second set of PyTorch's values, with another filler") {
   network->allocate(DType::f32, {}, true);
   network->parameters().initialize(1);  // norm weights 1, biases 0, running statistics 0 and 1
   uint32_t t = 0;
-  for (Parameter& p : network->parameters().parameters()) {
+  std::deque<Parameter>& parameters = network->parameters().parameters();
+  for (size_t k = 0; k < parameters.size(); ++k) {
+    const Parameter& p = parameters[k];
     if (p.dims.size() == 5) {
       const double fan = static_cast<double>(p.dims[1] * p.dims[2] * p.dims[3] * p.dims[4]);
       assign(p.value, [&](uint32_t i) { return std::sqrt(24 / fan) * filler(i, t); });
-      Parameter& bias = *(&p + 1);
+      const Parameter& bias = parameters.at(k + 1);
       REQUIRE(bias.dims.size() == 1);
       assign(bias.value, [&](uint32_t i) { return 0.1 * filler(i, t + 500); });
       ++t;
