@@ -27,6 +27,10 @@ std::string describe_cpu() {
 
 }  // namespace
 
+void require_host(Device device, const char* kernel) {
+  SEMIVOX_CHECK(!device.is_cuda(), kernel, ": no device code");
+}
+
 Device parse_device(const std::string& word) {
   if (word == "cpu") return {};
   if (word == "auto") return cuda_device_count() > 0 ? Device{DeviceKind::cuda, 0} : Device{};

@@ -26,6 +26,9 @@ int cuda_device_count();
 /// Why no CUDA device can be used, in a few words; empty when one can.
 std::string cuda_unavailable_reason();
 
+/// Throws InternalError when the device is a GPU: `kernel` has no code for it.
+void require_host(Device device, const char* kernel);
+
 /// "auto" (CUDA when there is a device, else the CPU), "cpu", "cuda" or "cuda:<index>".
 /// Throws UsageError for another word or for a device that is not there.
 Device parse_device(const std::string& word);

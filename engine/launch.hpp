@@ -75,19 +75,10 @@ __global__ void __launch_bounds__(kThreads)
 
 #endif  // __CUDACC__
 
-/// Adds the partial sums of one (sample, k) in block order: the second stage of `sum_samples`.
-struct CombinePartials {
-  const double* partials;  // (samples, blocks, K)
-  double* sums;            // (samples, K)
-  int64_t blocks;
-  int64_t terms;  // K
-  SEMIVOX_HD void operator()(int64_t i) const {
-    const int64_t sample = i / terms, k = i % terms;
-    double total = 0;
-    for (int64_t b = 0; b < blocks; ++b) total += partials[(sample * blocks + b) * terms + k];
-    sums[i] = total;
-  }
-};
+/// Adds the partial sums of every (sample, k) in block order: the second stage of `sum_samples`.
+/// `partials` (samples, blocks, terms) and `sums` (samples, terms) lie on `device`.
+void combine_partials(Device device, int64_t samples, int64_t blocks, int64_t terms, const double* partials,
+                      double* sums);
 
 /// Calls `f(i)` for i = 0 ... n-1, in any order. `f` is copied to the device; pointers in it must live there.
 template <class F>
@@ -109,7 +100,7 @@ void map(Device device, const char* name, int64_t n, const F& f) {
     }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
+  require_host(device, name);
   parallel_blocks(n, kMapBlock, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) f(i);
   });
@@ -136,12 +127,12 @@ void sum_samples(Device device, const char* name, int64_t samples, int64_t voxel
       SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_partials_kernel<K, F>,
                                          dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads),
                                          arguments, 0, cuda::stream(device.index)));
-      map(device, "combine_partials", samples * K, CombinePartials{partials, sums, blocks, K});
+      combine_partials(device, samples, blocks, K, partials, sums);
       return;
     }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
+  require_host(device, name);
   parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
     const int64_t sample = index / blocks, begin = index % blocks * kSumBlock;
     const int64_t end = begin + kSumBlock < voxels ? begin + kSumBlock : voxels;
@@ -149,7 +140,7 @@ void sum_samples(Device device, const char* name, int64_t samples, int64_t voxel
     for (int64_t v = begin; v < end; ++v) f(sample, v, local);
     for (int k = 0; k < K; ++k) partials[index * K + k] = local[k];
   });
-  map(device, "combine_partials", samples * K, CombinePartials{partials, sums, blocks, K});
+  combine_partials(device, samples, blocks, K, partials, sums);
 }
 
 }  // namespace semivox::kernels

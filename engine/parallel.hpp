@@ -16,11 +16,7 @@ void set_thread_count(int threads);
 template <class F>
 void parallel_blocks(int64_t n, int64_t block, const F& f) {
   const int64_t blocks = (n + block - 1) / block;
-  if (blocks <= 1) {
-    if (n > 0) f(int64_t{0}, n);
-    return;
-  }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (blocks > 1)
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t begin = b * block;
     f(begin, begin + block < n ? begin + block : n);

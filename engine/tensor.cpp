@@ -102,6 +102,15 @@ void Tensor::copy_from(const Tensor& source) {
 
 void Tensor::fill_zero() { zero_bytes(raw(), device_, static_cast<size_t>(bytes())); }
 
+void Tensor::refuse(DType asked) const {
+  throw InternalError(
+      text("tensor ", shape_.str(), " holds ", name_of(dtype_), ", asked for ", name_of(asked)));
+}
+
+void refuse_dtype(DType dtype) {
+  throw InternalError(text("floating-point tensor expected, found ", name_of(dtype)));
+}
+
 std::vector<double> Tensor::to_doubles() const {
   const Tensor host = to(Device{});
   std::vector<double> values(static_cast<size_t>(elements()));

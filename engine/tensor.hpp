@@ -95,8 +95,7 @@ class Tensor {
   /// Pointer to the first element; throws InternalError when T is not the tensor's dtype.
   template <class T>
   T* data() const {
-    SEMIVOX_CHECK(dtype_of<T>() == dtype_, "tensor ", shape_.str(), " holds ", name_of(dtype_),
-                  ", asked for ", name_of(dtype_of<T>()));
+    if (dtype_of<T>() != dtype_) refuse(dtype_of<T>());
     return static_cast<T*>(raw());
   }
 
@@ -104,12 +103,16 @@ class Tensor {
   std::vector<double> to_doubles() const;
 
  private:
+  [[noreturn]] void refuse(DType asked) const;
+
   std::shared_ptr<void> storage_;
   int64_t offset_ = 0;  // bytes
   Shape shape_;
   DType dtype_ = DType::f32;
   Device device_;
 };
+
+[[noreturn]] void refuse_dtype(DType dtype);
 
 /// Calls `f(T{})` with T = float, double or bf16 for a floating-point dtype; throws InternalError for others.
 template <class F>
@@ -122,7 +125,7 @@ void dispatch_float(DType dtype, const F& f) {
     case DType::bf16:
       return f(bf16{});
     default:
-      throw InternalError(text("floating-point tensor expected, found ", name_of(dtype)));
+      refuse_dtype(dtype);
   }
 }
 

@@ -90,7 +90,7 @@ void map_channels(Device device, const char* name, int64_t samples, int64_t voxe
     }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
+  require_host(device, name);
   const int64_t blocks = (voxels + kRowBlock - 1) / kRowBlock;
   parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
     const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
@@ -126,13 +126,12 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
                       static_cast<unsigned>((channels + kThreads - 1) / kThreads));
       SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_channels_kernel<K, F>, grid, dim3(kThreads), arguments, 0,
                                          cuda::stream(device.index)));
-      map(device, "combine_partials", samples * K * channels,
-          CombinePartials{partials, sums, blocks, K * channels});
+      combine_partials(device, samples, blocks, K * channels, partials, sums);
       return;
     }
   }
 #endif
-  SEMIVOX_CHECK(!device.is_cuda(), name, ": no device code");
+  require_host(device, name);
   parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
     const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
     const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
@@ -149,8 +148,7 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
       }
     }
   });
-  map(device, "combine_partials", samples * K * channels,
-      CombinePartials{partials, sums, blocks, K * channels});
+  combine_partials(device, samples, blocks, K * channels, partials, sums);
 }
 
 }  // namespace semivox::kernels

@@ -175,12 +175,12 @@ struct Gradient {
   }
 };
 
-/// Calls `f(std::integral_constant<int, C>)` with the channel count fixed for the common small numbers, 0 for
-/// the rest and for f64: oracles need not be fast, and every fixed count costs seconds to compile.
+/// Calls `f(std::integral_constant<int, C>)` with the channel count fixed for two classes, and for four or
+/// two decoders of two; 0 for the rest and for f64: oracles need not be fast, and every fixed count costs
+/// seconds to compile.
 template <class T, class F>
 void with_channels(int channels, const F& f) {
   if constexpr (!std::is_same_v<T, double>) {
-    if (channels == 1) return f(std::integral_constant<int, 1>{});
     if (channels == 2) return f(std::integral_constant<int, 2>{});
     if (channels == 4) return f(std::integral_constant<int, 4>{});
   }

@@ -29,7 +29,7 @@ namespace semivox {
 
 namespace {
 
-class AcMt : public Method {
+class AcMt : public StudentTeacherMethod {
  public:
   explicit AcMt(OptionReader& options)
       : strategy_(options.word("strategy", "ent", {"ent", "mu", "perr", "serr"},
@@ -58,8 +58,6 @@ class AcMt : public Method {
     if (mu_passes_ % 2 != 0)
       throw UsageError(text("option mu_passes: found ", mu_passes_, ", expected an even number"));
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     iterations_ = setup.iterations;
@@ -102,12 +100,6 @@ class AcMt : public Method {
     if (strategy_ == "ent" || strategy_ == "mu") report.emplace_back("entropy_threshold", threshold);
     if (strategy_ == "perr") report.emplace_back("loss_entropy", r[4]);
     return report;
-  }
-
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
   }
 
  private:
@@ -188,7 +180,6 @@ class AcMt : public Method {
   double perr_uncertainty_, perr_temperature_;
   std::string perr_entropy_, serr_filter_;
   int64_t iterations_ = 0;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

@@ -21,7 +21,7 @@ namespace semivox {
 
 namespace {
 
-class Bcp : public Method {
+class Bcp : public StudentTeacherMethod {
  public:
   explicit Bcp(OptionReader& options)
       : alpha_(options.number("pseudo_weight", 0.5, "weight alpha of the pseudo-labelled region", 0)),
@@ -49,12 +49,6 @@ class Bcp : public Method {
 
   StepReport step(const Batch& batch, const StepContext& context) override {
     return context.phase == 0 ? pretrain(batch, context) : selftrain(batch, context);
-  }
-
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
   }
 
  private:
@@ -119,7 +113,6 @@ class Bcp : public Method {
   int neighbours_;
   bool pooled_squares_, unmasked_background_;
   OptimizerOptions optimizer_options_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

@@ -23,7 +23,7 @@ namespace semivox {
 
 namespace {
 
-class Cml : public Method {
+class Cml : public StudentTeacherMethod {
  public:
   explicit Cml(OptionReader& options)
       : labeled_weight_(options.number("labeled_weight", 1, "weight w_l of the labelled images", 0)),
@@ -59,12 +59,6 @@ class Cml : public Method {
     report[0].second = number_of(loss);
     nets_.update(loss, context.learning_rate);
     return report;
-  }
-
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
   }
 
  private:
@@ -115,7 +109,6 @@ class Cml : public Method {
   bool outside_from_other_;
   CopyPastePhases phases_;
   int neighbours_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

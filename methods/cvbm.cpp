@@ -21,7 +21,7 @@ namespace semivox {
 
 namespace {
 
-class Cvbm : public Method {
+class Cvbm : public StudentTeacherMethod {
  public:
   explicit Cvbm(OptionReader& options)
       : alpha_(options.number("pseudo_weight", 0.5, "weight alpha of the pseudo-labelled region", 0)),
@@ -69,12 +69,6 @@ class Cvbm : public Method {
 
   StepReport step(const Batch& batch, const StepContext& context) override {
     return context.phase == 0 ? pretrain(batch, context) : selftrain(batch, context);
-  }
-
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
   }
 
  private:
@@ -214,7 +208,6 @@ class Cvbm : public Method {
   int neighbours_;
   bool background_is_complement_, pretrain_regions_, softmax_twice_, pooled_squares_, unmasked_background_;
   OptimizerOptions optimizer_options_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

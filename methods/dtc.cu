@@ -44,7 +44,7 @@ struct DtcLoss {
   }
 };
 
-class Dtc : public Method {
+class Dtc : public StudentTeacherMethod {
  public:
   explicit Dtc(OptionReader& options)
       : weight_(options.number("consistency", 1.0, "final weight of the consistency term", 0)),
@@ -55,8 +55,6 @@ class Dtc : public Method {
     loss_.steepness =
         options.number("steepness", 1500, "k of sigmoid(-k t), which makes a mask of the map t", 0);
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("dtc"), setup.network.name, "network");
@@ -76,17 +74,10 @@ class Dtc : public Method {
             {"loss_ce", r[4]},       {"consistency_weight", lambda}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   double weight_;
   int64_t rampup_unit_, rampup_length_;
   DtcOptions loss_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

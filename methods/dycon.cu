@@ -110,7 +110,7 @@ struct ContrastOptions {
                   : kernels::PatchVoxels::central) {}
 };
 
-class Dycon : public Method {
+class Dycon : public StudentTeacherMethod {
  public:
   explicit Dycon(OptionReader& options)
       : supervised_(options.number("supervised", 1, "weight of CE + Dice", 0)),
@@ -122,8 +122,6 @@ class Dycon : public Method {
         clip_(options.number("clip", 1, "largest norm of the gradient, 0: no clipping", 0)),
         contrast_(options),
         consistency_(options, 200) {}
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("dycon"), setup.network.name, "--network");
@@ -157,12 +155,6 @@ class Dycon : public Method {
             {"consistency_weight", weights.consistency},
             {"beta", weights.beta},
             {"gradient_norm", norm.to_doubles()[0]}};
-  }
-
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
   }
 
  private:
@@ -214,7 +206,6 @@ class Dycon : public Method {
   ContrastOptions contrast_;
   ConsistencyOptions consistency_;
   int64_t epochs_ = 1;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

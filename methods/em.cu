@@ -37,14 +37,12 @@ struct NormalizedEntropy {
   }
 };
 
-class EntropyMinimization : public Method {
+class EntropyMinimization : public StudentTeacherMethod {
  public:
   explicit EntropyMinimization(OptionReader& options)
       : ramp_(options, 0.1, 200),
         dice_background_(
             options.flag("dice_background", true, "average Dice over all classes, background included")) {}
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override { nets_.build(setup, false); }
 
@@ -63,16 +61,9 @@ class EntropyMinimization : public Method {
             {"consistency_weight", lambda}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   RampOptions ramp_;
   bool dice_background_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration({"em", "Vu et al., ADVENT (its entropy term), CVPR 2019",

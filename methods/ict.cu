@@ -68,7 +68,7 @@ Tensor join_samples(const Tensor& a, const Tensor& b) {
   return joined;
 }
 
-class Ict : public Method {
+class Ict : public StudentTeacherMethod {
  public:
   explicit Ict(OptionReader& options)
       : ramp_(options, 0.1, 200),
@@ -123,17 +123,10 @@ class Ict : public Method {
         {"consistency_weight", lambda}, {"mix", gamma[0]}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   RampOptions ramp_;
   double ema_decay_, alpha_, mix_;
   bool dice_background_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

@@ -49,7 +49,7 @@ struct MutualConsistency {
 };
 
 /// Both methods, which differ in the number of the network's decoders.
-class MCNetMethod : public Method {
+class MCNetMethod : public StudentTeacherMethod {
  public:
   MCNetMethod(OptionReader& options, std::string name)
       : name_(std::move(name)),
@@ -67,8 +67,6 @@ class MCNetMethod : public Method {
         temperature_(options.number("temperature", 0.1, "temperature T of the sharpening", 0.01, 1)),
         detached_(options.flag("detach_targets", false,
                                "no gradient through the sharpened probabilities (the paper's wording)")) {}
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method(name_), setup.network.name, "--network");
@@ -98,12 +96,6 @@ class MCNetMethod : public Method {
             {"consistency_weight", weight}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   std::string name_;
   double dice_weight_;
@@ -112,7 +104,6 @@ class MCNetMethod : public Method {
   int64_t rampup_unit_, rampup_length_;
   double temperature_;
   bool detached_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod two({"mc_net",

@@ -104,7 +104,7 @@ struct McfLoss {
   }
 };
 
-class Mcf : public Method {
+class Mcf : public StudentTeacherMethod {
  public:
   explicit Mcf(OptionReader& options)
       : weight_(options.number("consistency", 0.1, "final weight of the consistency term", 0)),
@@ -119,8 +119,6 @@ class Mcf : public Method {
     teacher_ = teacher == "compete" ? McfTeacher::compete
                                     : (teacher == "vnet" ? McfTeacher::vnet : McfTeacher::resvnet);
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     if (setup.network.name != "mcf")
@@ -148,18 +146,11 @@ class Mcf : public Method {
     return report;
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   double weight_;
   int64_t rampup_unit_, rampup_length_;
   double rectification_, temperature_;
   McfTeacher teacher_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration({"mcf",

@@ -51,7 +51,7 @@ struct MeanTeacherLoss {
   }
 };
 
-class MeanTeacher : public Method {
+class MeanTeacher : public StudentTeacherMethod {
  public:
   explicit MeanTeacher(OptionReader& options)
       : consistency_(options),
@@ -59,8 +59,6 @@ class MeanTeacher : public Method {
             options.integer("consistency_from", 0, "first iteration with the consistency term (2D: 1000)")),
         dice_background_(
             options.flag("dice_background", true, "average Dice over all classes, background included")) {}
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
@@ -88,17 +86,10 @@ class MeanTeacher : public Method {
             {"consistency_weight", lambda}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   ConsistencyOptions consistency_;
   int64_t warmup_;
   bool dice_background_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

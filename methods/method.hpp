@@ -134,4 +134,19 @@ class StudentTeacher {
   std::unique_ptr<Optimizer> optimizer;
 };
 
+/// Base of the methods that own one such pair and nothing else that learns; half of every batch is labelled
+/// unless they say otherwise.
+class StudentTeacherMethod : public Method {
+ public:
+  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
+  Network& student() override { return *nets_.student; }
+  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
+  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
+    return {{"sgd", nets_.optimizer.get()}};
+  }
+
+ protected:
+  StudentTeacher nets_;
+};
+
 }  // namespace semivox

@@ -43,7 +43,7 @@ std::vector<double> parse_class_weights(const std::string& value, int64_t classe
   return weights;
 }
 
-class Rcps : public Method {
+class Rcps : public StudentTeacherMethod {
  public:
   explicit Rcps(OptionReader& options)
       : rectified_weight_(options.number("rectified_weight", 0.1,
@@ -60,8 +60,6 @@ class Rcps : public Method {
     contrast_.fill = options.flag("negatives_fill", true,
                                   "with too few voxels of other classes, take voxels of the same class");
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("rcps"), setup.network.name, "network");
@@ -116,12 +114,6 @@ class Rcps : public Method {
             {"ramp", ramp}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   /// [images, first views, second views]
   Tensor with_views(const Tensor& images, Random& random) const {
@@ -159,7 +151,6 @@ class Rcps : public Method {
   std::vector<double> weights_;
   RcpsViews views_;
   VoxelContrastOptions contrast_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration({"rcps",

@@ -21,7 +21,7 @@ namespace semivox {
 
 namespace {
 
-class SassNet : public Method {
+class SassNet : public StudentTeacherMethod {
  public:
   explicit SassNet(OptionReader& options)
       : distance_weight_(
@@ -45,8 +45,6 @@ class SassNet : public Method {
     adam_.beta2 =
         options.number("discriminator_beta2", 0.99, "Adam's decay of the squared gradient", 0, 0.999999);
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("sassnet"), setup.network.name, "network");
@@ -72,7 +70,6 @@ class SassNet : public Method {
     return report;
   }
 
-  Network& student() override { return *nets_.student; }
   std::vector<std::pair<std::string, Network*>> networks() override {
     auto all = nets_.networks();
     all.emplace_back("discriminator", discriminator_.get());
@@ -127,7 +124,6 @@ class SassNet : public Method {
   double discriminator_dropout_, discriminator_rate_;
   std::string discriminator_init_;
   OptimizerOptions adam_;
-  StudentTeacher nets_;
   std::unique_ptr<Discriminator> discriminator_;
   std::unique_ptr<Optimizer> discriminator_optimizer_;
 };

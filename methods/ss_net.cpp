@@ -32,7 +32,7 @@ std::vector<int32_t> voxels_of_class(const Tensor& labels, const Tensor& also, i
   return voxels;
 }
 
-class SSNet : public Method {
+class SSNet : public StudentTeacherMethod {
  public:
   explicit SSNet(OptionReader& options)
       : two_dimensional_(
@@ -60,8 +60,6 @@ class SSNet : public Method {
     vat_.iterations = options.integer("vat_iterations", 1, "steps of the power iteration", 0, 16);
     vat_.per_class = two_dimensional_;
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("ss_net"), setup.network.name, "--network");
@@ -91,11 +89,6 @@ class SSNet : public Method {
     return report;
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
   std::vector<std::pair<std::string, Tensor*>> buffers() override {
     return {{"prototypes", &memory_->vectors()}, {"prototype_counts", &memory_->counts()}};
   }
@@ -195,8 +188,7 @@ class SSNet : public Method {
   bool highest_, background_, wave_;
   VatOptions vat_;
   int64_t classes_ = 2;
-  DType wide_ = DType::f32;  // of images and directions
-  StudentTeacher nets_;
+  DType wide_ = DType::f32;             // of images and directions
   ContrastNetwork* network_ = nullptr;  // the student
   std::unique_ptr<Network> frozen_;     // the student's weights without gradients, for the power iteration
   std::unique_ptr<PrototypeMemory> memory_;

@@ -69,7 +69,7 @@ struct UaMtLoss {
   }
 };
 
-class UaMt : public Method {
+class UaMt : public StudentTeacherMethod {
  public:
   explicit UaMt(OptionReader& options)
       : consistency_(options),
@@ -83,8 +83,6 @@ class UaMt : public Method {
     if (passes_ % 2 != 0)
       throw UsageError(text("option passes: found ", passes_, ", expected an even number"));
   }
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
@@ -119,12 +117,6 @@ class UaMt : public Method {
             {"mask_voxels", r[4]}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   /// Teacher logits of `copies` copies of the images, each with noise of its own.
   Tensor teach(const Tensor& images, int64_t copies, const Pass& pass) {
@@ -137,7 +129,6 @@ class UaMt : public Method {
   ConsistencyOptions consistency_;
   int64_t passes_, threshold_ramp_;
   bool kl_, on_all_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

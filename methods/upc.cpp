@@ -20,7 +20,7 @@ namespace semivox {
 
 namespace {
 
-class Upc : public Method {
+class Upc : public StudentTeacherMethod {
  public:
   explicit Upc(OptionReader& options)
       : ramp_(options, 1.0, 40),
@@ -32,8 +32,6 @@ class Upc : public Method {
                            "code does when nothing is set); logits: squared distance of logits")),
         threshold_(options.number("threshold", 0.9, "thresholded: least confidence of a pseudo-label", 0, 1)),
         temperature_(options.number("temperature", 1.0, "thresholded: divides the teacher's logits", 1e-3)) {}
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
@@ -69,12 +67,6 @@ class Upc : public Method {
     return report;
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   LossValue consistency_loss(const Variable& logits, const Tensor& teacher) const {
     if (type_ == "rectified") return rectified_consistency(logits, teacher);
@@ -86,7 +78,6 @@ class Upc : public Method {
   double ema_decay_, noise_, noise_clip_;
   std::string type_;
   double threshold_, temperature_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(

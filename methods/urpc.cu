@@ -79,14 +79,12 @@ struct PyramidConsistency {
   }
 };
 
-class Urpc : public Method {
+class Urpc : public StudentTeacherMethod {
  public:
   explicit Urpc(OptionReader& options)
       : ramp_(options, 0.1, 400),
         dice_background_(
             options.flag("dice_background", true, "average Dice over all classes, background included")) {}
-
-  std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("urpc"), setup.network.name, "network");
@@ -130,16 +128,9 @@ class Urpc : public Method {
     return report;
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   RampOptions ramp_;
   bool dice_background_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration({"urpc",

@@ -44,7 +44,7 @@ const std::string& slices() {
 std::string train(const std::string& method, bool in_slices) {
   return text(
       "train --method ", method, in_slices ? " --dims 2 --patch 32x32 --data " : " --patch 32x32x16 --data ",
-      in_slices ? slices() : volumes(), " --labeled 2 --filters 4 --batch 4 --iterations 24 --lr 0.02",
+      in_slices ? slices() : volumes(), " --labeled 2 --filters 4 --batch 4 --iterations 16 --lr 0.02",
       " --validate-every 0 --checkpoint-every 4 --device cpu --threads 1");
 }
 

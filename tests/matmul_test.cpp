@@ -72,20 +72,28 @@ TEST_CASE("matmul: every combination of transposes, f64 and f32") {
 }
 
 TEST_CASE("matmul: c is not read when beta is 0, and the number of threads does not show") {
-  const Tensor a = cast(random_matrix(500, 60, 1), DType::f32),
-               b = cast(random_matrix(70, 60, 2), DType::f32);
-  std::vector<double> results[2];
-  const int threads = thread_count();
-  for (const int count : {1, 3}) {
-    set_thread_count(count);
-    Tensor c = Tensor::empty({1, 70, 1, 1, 500}, DType::f32, {});
-    fill(c, std::numeric_limits<double>::quiet_NaN());
-    kernels::matmul(a, false, b, true, 1, 0, c);
-    results[count / 2] = c.to_doubles();
+  for (const auto& [rows, columns, inner] :
+       {std::array<int64_t, 3>{500, 70, 60}, {1, 3, 30000}, {8, 40, 5000}, {129, 1, 700}}) {
+    for (const bool transpose_a : {false, true}) {
+      CAPTURE(rows);
+      CAPTURE(transpose_a);
+      const Tensor a =
+          cast(random_matrix(transpose_a ? inner : rows, transpose_a ? rows : inner, 1), DType::f32);
+      const Tensor b = cast(random_matrix(columns, inner, 2), DType::f32);
+      std::vector<double> results[2];
+      const int threads = thread_count();
+      for (const int count : {1, 3}) {
+        set_thread_count(count);
+        Tensor c = Tensor::empty({1, columns, 1, 1, rows}, DType::f32, {});
+        fill(c, std::numeric_limits<double>::quiet_NaN());
+        kernels::matmul(a, transpose_a, b, true, 1, 0, c);
+        results[count / 2] = c.to_doubles();
+      }
+      set_thread_count(threads);
+      CHECK(results[0] == results[1]);
+      CHECK(std::isfinite(results[0].front()));
+    }
   }
-  set_thread_count(threads);
-  CHECK(results[0] == results[1]);
-  CHECK(std::isfinite(results[0].front()));
 }
 
 TEST_CASE("matmul: sizes that do not fit") {

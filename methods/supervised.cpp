@@ -13,7 +13,7 @@ namespace semivox {
 
 namespace {
 
-class Supervised : public Method {
+class Supervised : public StudentTeacherMethod {
  public:
   explicit Supervised(OptionReader& options)
       : dice_background_(
@@ -33,15 +33,8 @@ class Supervised : public Method {
     return {{"loss", r[0]}, {"loss_ce", r[1]}, {"loss_dice", r[2]}};
   }
 
-  Network& student() override { return *nets_.student; }
-  std::vector<std::pair<std::string, Network*>> networks() override { return nets_.networks(); }
-  std::vector<std::pair<std::string, Optimizer*>> optimizers() override {
-    return {{"sgd", nets_.optimizer.get()}};
-  }
-
  private:
   bool dice_background_;
-  StudentTeacher nets_;
 };
 
 const RegisterMethod registration(
