@@ -14,6 +14,20 @@ function(semivox_library folder)
   endforeach()
 endfunction()
 
+# The standard library's headers, parsed once for the C++ files of all these libraries: half of the time that most of the
+# files take. nvcc knows no precompiled headers.
+function(semivox_precompile)
+  file(WRITE ${CMAKE_BINARY_DIR}/generated/headers.cpp "")
+  add_library(semivox_headers OBJECT ${CMAKE_BINARY_DIR}/generated/headers.cpp)
+  semivox_compile_options(semivox_headers)
+  target_link_libraries(semivox_headers PRIVATE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json)
+  target_precompile_headers(semivox_headers PRIVATE <algorithm> <array> <cmath> <deque> <filesystem> <fstream> <functional>
+    <map> <memory> <optional> <string> <vector>)
+  foreach(folder IN LISTS ARGN)
+    target_precompile_headers(semivox_${folder} REUSE_FROM semivox_headers)
+  endforeach()
+endfunction()
+
 # Include root, warnings as errors, processor and CUDA flags for a target of our own code.
 function(semivox_compile_options target)
   target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
