@@ -3,13 +3,12 @@
 #include <png.h>
 #include <zlib.h>
 
+#include <oneapi/dnnl/dnnl.h>
 #include <CLI/CLI.hpp>
-#include <Eigen/Core>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <oneapi/dnnl/dnnl.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -53,7 +52,7 @@ Json libraries() {
   H5get_libversion(&major, &minor, &release);
   Json versions = {
       {"oneDNN", text(onednn->major, ".", onednn->minor, ".", onednn->patch)},
-      {"Eigen", text(EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION)},
+      {"Eigen", build::kEigen},
       {"HDF5", text(major, ".", minor, ".", release)},
       {"zlib", zlibVersion()},
       {"libpng", png_get_libpng_ver(nullptr)},
