@@ -54,31 +54,48 @@ constexpr int kMaxInputs = 4;
 constexpr int kMaxSums = 512;  // samples * K, for the one-thread kernels that evaluate g
 
 /// The differentiable inputs of a program: logits of one or more networks, seen as one array of channels.
-template <class T>
 struct Inputs {
-  const T* data[kMaxInputs] = {};  // each (N, V, channels[i])
-  T* gradient[kMaxInputs] = {};    // likewise, or null
+  const void* data[kMaxInputs] = {};  // each (N, V, channels[i]), f32 or f64
+  void* gradient[kMaxInputs] = {};    // likewise, or null
   int channels[kMaxInputs] = {};
   int count = 0;
+  bool f64 = false;
 
   template <class S>
   SEMIVOX_HD void load(int64_t row, S* z) const {
     int k = 0;
     for (int i = 0; i < count; ++i) {
-      for (int c = 0; c < channels[i]; ++c) z[k++] = S(data[i][row * channels[i] + c]);
+      for (int64_t at = row * channels[i]; at < (row + 1) * channels[i]; ++at) {
+        z[k++] = f64 ? S(static_cast<const double*>(data[i])[at]) : S(static_cast<const float*>(data[i])[at]);
+      }
+    }
+  }
+
+  /// Writes the gradients of all channels of a row to the inputs that want them.
+  template <class T>
+  SEMIVOX_HD void store_gradient(int64_t row, const T* values) const {
+    int k = 0;
+    for (int i = 0; i < count; ++i) {
+      for (int64_t at = row * channels[i]; at < (row + 1) * channels[i]; ++at, ++k) {
+        if (gradient[i] == nullptr) continue;
+        if (f64) {
+          static_cast<double*>(gradient[i])[at] = values[k];
+        } else {
+          static_cast<float*>(gradient[i])[at] = static_cast<float>(values[k]);
+        }
+      }
     }
   }
 };
 
-// kChannels > 0 fixes the number of channels at compile time (registers, unrolled loops); 0 takes it from
-// `channels`.
+// T is the type to calculate in. kChannels > 0 fixes the number of channels at compile time (registers,
+// unrolled loops); 0 takes it from `channels`.
 template <class Program, class T, int kChannels>
 struct SumTerms {
   static constexpr int kWidth = kChannels > 0 ? kChannels : kMaxChannels;
   static constexpr int kSums = Program::sums(kWidth);
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   Program program;
-  Inputs<T> inputs;
+  Inputs inputs;
   int64_t voxels;
   int channels;
   SEMIVOX_HD void operator()(int64_t sample, int64_t v, double* sums) const {
@@ -139,10 +156,9 @@ struct Gradient {
   static constexpr int kWidth = kChannels > 0 ? kChannels : kMaxChannels;
   static constexpr int kChunk = kChannels > 0 ? kChannels : 4;
   static constexpr int kSums = Program::sums(kWidth);
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using S = Dual<T, kChunk>;
   Program program;
-  Inputs<T> inputs;
+  Inputs inputs;
   const double* weights;  // (samples, terms)
   int64_t voxels;
   int terms, channels;
@@ -166,33 +182,23 @@ struct Gradient {
         gradient[first + i] = total;
       }
     }
-    int k = 0;
-    for (int i = 0; i < inputs.count; ++i) {
-      for (int c = 0; c < inputs.channels[i]; ++c, ++k) {
-        if (inputs.gradient[i] != nullptr) inputs.gradient[i][row * inputs.channels[i] + c] = gradient[k];
-      }
-    }
+    inputs.store_gradient(row, gradient);
   }
 };
 
-/// Calls `f(std::integral_constant<int, C>)` with the channel count fixed for two classes, and for four or
-/// two decoders of two; 0 for the rest and for f64: oracles need not be fast, and every fixed count costs
-/// seconds to compile.
-template <class T, class F>
-void with_channels(int channels, const F& f) {
-  if constexpr (!std::is_same_v<T, double>) {
-    if (channels == 2) return f(std::integral_constant<int, 2>{});
-    if (channels == 4) return f(std::integral_constant<int, 4>{});
-  }
-  f(std::integral_constant<int, 0>{});
+/// Calls `f(T{}, std::integral_constant<int, C>{})` with the type to calculate in and the number of channels:
+/// fixed, in f32, for two classes, for four, and for two decoders of two. All else is calculated in f64 with
+/// the number taken at run time: oracles need not be fast, and every variant costs seconds to compile.
+template <class F>
+void with_variant(DType dtype, int channels, const F& f) {
+  if (dtype == DType::f32 && channels == 2) return f(float{}, std::integral_constant<int, 2>{});
+  if (dtype == DType::f32 && channels == 4) return f(float{}, std::integral_constant<int, 4>{});
+  f(double{}, std::integral_constant<int, 0>{});
 }
 
 /// f32 or f64 logits; losses are never taken in bf16.
-template <class F>
-void with_logit_type(DType dtype, const F& f) {
+inline void check_logit_type(DType dtype) {
   SEMIVOX_CHECK(dtype == DType::f32 || dtype == DType::f64, "logits of dtype ", name_of(dtype));
-  if (dtype == DType::f64) return f(double{});
-  return f(float{});
 }
 
 }  // namespace voxel
@@ -215,6 +221,7 @@ LossValue evaluate(const char* name, const Program& program, const std::vector<V
   }
   SEMIVOX_CHECK(channels <= voxel::kMaxChannels, name, ": ", channels, " channels, at most ",
                 voxel::kMaxChannels);
+  voxel::check_logit_type(dtype);
   const int terms = Program::sums(channels);
   SEMIVOX_CHECK(shape.n * terms <= voxel::kMaxSums, name, ": ", shape.n, " samples of ", terms, " sums");
 
@@ -222,53 +229,49 @@ LossValue evaluate(const char* name, const Program& program, const std::vector<V
   LossValue value;
   value.results = Tensor::empty({1, Program::kResults, 1, 1, 1}, DType::f64, device);
   Tensor loss = Tensor::empty({}, DType::f64, device);
-  voxel::with_logit_type(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    voxel::Inputs<T> in;
-    for (const Variable& input : inputs) {
-      in.data[in.count] = input.value().data<T>();
-      in.channels[in.count++] = static_cast<int>(input.shape().c);
-    }
-    voxel::with_channels<T>(channels, [&](auto fixed) {
-      using Sum = voxel::SumTerms<Program, T, fixed.value>;
-      const Tensor wide =
-          Tensor::empty({1, shape.n * Sum::kSums, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
-      kernels::sum_samples<Sum::kSums>(device, name, shape.n, shape.voxels(),
-                                       Sum{program, in, shape.voxels(), channels},
-                                       wide.template data<double>());
-      kernels::map(device, "loss.pack", shape.n * terms,
-                   voxel::PackSums{wide.template data<double>(), sums.data<double>(), Sum::kSums, terms});
-    });
-    kernels::map(device, "loss.results", 1,
-                 voxel::EvaluateResults<Program>{program, sums.data<double>(), value.results.data<double>(),
-                                                 loss.data<double>(), shape.n, terms, channels});
+  voxel::Inputs in;
+  in.f64 = dtype == DType::f64;
+  for (const Variable& input : inputs) {
+    in.data[in.count] = input.value().raw();
+    in.channels[in.count++] = static_cast<int>(input.shape().c);
+  }
+  voxel::with_variant(dtype, channels, [&](auto zero, auto fixed) {
+    using Sum = voxel::SumTerms<Program, decltype(zero), fixed.value>;
+    const Tensor wide =
+        Tensor::empty({1, shape.n * Sum::kSums, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
+    kernels::sum_samples<Sum::kSums>(device, name, shape.n, shape.voxels(),
+                                     Sum{program, in, shape.voxels(), channels},
+                                     wide.template data<double>());
+    kernels::map(device, "loss.pack", shape.n * terms,
+                 voxel::PackSums{wide.template data<double>(), sums.data<double>(), Sum::kSums, terms});
   });
+  kernels::map(device, "loss.results", 1,
+               voxel::EvaluateResults<Program>{program, sums.data<double>(), value.results.data<double>(),
+                                               loss.data<double>(), shape.n, terms, channels});
   value.loss = Variable::result(loss, inputs, false, [=, reads = std::move(reads)](const Tensor& upstream) {
     const Tensor weights = Tensor::empty(sums.shape(), DType::f64, device, MemoryTag::workspace);
     kernels::map(device, "loss.differentiate", shape.n * terms,
                  voxel::DifferentiateResults<Program>{program, sums.data<double>(), upstream.data<double>(),
                                                       weights.data<double>(), shape.n, terms, channels});
-    voxel::with_logit_type(dtype, [&](auto zero) {
-      using T = decltype(zero);
-      voxel::Inputs<T> in;
-      std::vector<Tensor> gradients(inputs.size());
-      for (size_t i = 0; i < inputs.size(); ++i) {
-        in.data[i] = inputs[i].value().template data<T>();
-        in.channels[i] = static_cast<int>(inputs[i].shape().c);
-        if (!inputs[i].needs_gradient()) continue;
-        gradients[i] = Tensor::empty(inputs[i].shape(), dtype, device);
-        in.gradient[i] = gradients[i].template data<T>();
-      }
-      in.count = static_cast<int>(inputs.size());
-      voxel::with_channels<T>(channels, [&](auto fixed) {
-        kernels::map(device, "loss.gradient", shape.rows(),
-                     voxel::Gradient<Program, T, fixed.value>{program, in, weights.data<double>(),
-                                                              shape.voxels(), terms, channels});
-      });
-      for (size_t i = 0; i < inputs.size(); ++i) {
-        if (gradients[i].defined()) inputs[i].add_gradient(gradients[i]);
-      }
+    voxel::Inputs in;
+    in.f64 = dtype == DType::f64;
+    in.count = static_cast<int>(inputs.size());
+    std::vector<Tensor> gradients(inputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      in.data[i] = inputs[i].value().raw();
+      in.channels[i] = static_cast<int>(inputs[i].shape().c);
+      if (!inputs[i].needs_gradient()) continue;
+      gradients[i] = Tensor::empty(inputs[i].shape(), dtype, device);
+      in.gradient[i] = gradients[i].raw();
+    }
+    voxel::with_variant(dtype, channels, [&](auto zero, auto fixed) {
+      kernels::map(device, "loss.gradient", shape.rows(),
+                   voxel::Gradient<Program, decltype(zero), fixed.value>{program, in, weights.data<double>(),
+                                                                         shape.voxels(), terms, channels});
     });
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (gradients[i].defined()) inputs[i].add_gradient(gradients[i]);
+    }
   });
   return value;
 }

@@ -91,6 +91,14 @@ struct DrawWave {
   SEMIVOX_HD void operator()(int64_t i) const { out[i] = static_cast<T>(sin(static_cast<double>(i + 1))); }
 };
 
+/// Calls `f(T{})` with the type of logits or images.
+template <class F>
+void with_type(DType dtype, const F& f) {
+  voxel::check_logit_type(dtype);
+  if (dtype == DType::f64) return f(double{});
+  return f(float{});
+}
+
 }  // namespace
 
 LossValue prediction_distance(const Variable& logits, const Tensor& clean, bool per_class) {
@@ -104,7 +112,7 @@ Tensor unit_direction(const Tensor& x, double factor) {
   const int64_t samples = x.shape().n, elements = x.elements() / samples;
   const Tensor squares = Tensor::empty({1, samples, 1, 1, 1}, DType::f64, x.device(), MemoryTag::workspace);
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
-  voxel::with_logit_type(x.dtype(), [&](auto zero) {
+  with_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     kernels::sum_samples<1>(x.device(), "vat.squares", samples, elements, SquareSum<T>{x.data<T>(), elements},
                             squares.data<double>());
@@ -116,7 +124,7 @@ Tensor unit_direction(const Tensor& x, double factor) {
 
 Tensor random_direction(const Shape& shape, DType dtype, Device device, const RandomStream& random) {
   Tensor direction = Tensor::empty(shape, dtype, device);
-  voxel::with_logit_type(dtype, [&](auto zero) {
+  with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     kernels::map(device, "vat.draw", shape.elements(), DrawUniform<T>{direction.data<T>(), random});
   });
@@ -125,7 +133,7 @@ Tensor random_direction(const Shape& shape, DType dtype, Device device, const Ra
 
 Tensor wave_direction(const Shape& shape, DType dtype, Device device) {
   Tensor direction = Tensor::empty(shape, dtype, device);
-  voxel::with_logit_type(dtype, [&](auto zero) {
+  with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     kernels::map(device, "vat.wave", shape.elements(), DrawWave<T>{direction.data<T>()});
   });
