@@ -5,13 +5,13 @@
 #include "layers/pointwise.hpp"
 #include "methods/schedule.hpp"
 #include "methods/sliding_window.hpp"
-#include "tests/gradients.hpp"
-#include "tests/hash_noise.hpp"
-#include "tests/tiny_run.hpp"
+#include "tests/method_check.hpp"
 
 using namespace semivox;
+using semivox::testing::build_method;
 using semivox::testing::by_formula;
-using semivox::testing::TinyRun;
+using semivox::testing::run_steps;
+using semivox::testing::TinyProblem;
 
 namespace {
 
@@ -26,6 +26,9 @@ struct Fixture {
   });
   const Tensor target = kernels::signed_distance(labels);
 };
+
+/// Without dropout nothing is random.
+const TinyProblem kProblem{{.name = "vnet_sdf", .filters = 2, .dropout = 0}, {4, 1, 16, 16, 16}};
 
 double total(const Tensor& values, bool magnitudes) {
   double sum = 0;
@@ -102,35 +105,33 @@ TEST_CASE("dtc: in f32 the mask of the map saturates to 0 and 1, with gradient 0
   CHECK(map.gradient().to_doubles() == std::vector<double>{0, 0, 0, 0});
 }
 
-TEST_CASE("dtc: iterations are finite, the same for every seed without dropout, and go on after a restart") {
-  TinyRun run("dtc", {}), again("dtc", {});
-  const std::vector<StepReport> reports = run.steps(0, 3);
-  CHECK(reports == again.steps(0, 3, 99));
-  CHECK(reports[0][0].first == "loss");
-  CHECK(reports[2][0].second < reports[0][0].second);
-  TinyRun dropped("dtc", {}, 0.5), other("dtc", {}, 0.5);
-  CHECK(dropped.steps(0, 1) != other.steps(0, 1, 99));
-  testing::check_resume("dtc", {});
+TEST_CASE("dtc: iterations, the same for every seed without dropout, and resumed") {
+  testing::check_method("dtc", {}, kProblem);
+  CHECK_FALSE(testing::is_random("dtc", {}, kProblem));
+  TinyProblem dropped = kProblem;
+  dropped.network.dropout = 0.5;
+  testing::check_method("dtc", {}, dropped);
+  CHECK(testing::is_random("dtc", {}, dropped));
 }
 
 TEST_CASE("dtc: what it logs adds up, with weights of its own") {
-  TinyRun run("dtc", {{"consistency", "0.5"}, {"distance_weight", "2"}, {"rampup_length", "0"}});
-  const StepReport r = run.steps(0, 1)[0];
+  const auto method = build_method(
+      "dtc", {{"consistency", "0.5"}, {"distance_weight", "2"}, {"rampup_length", "0"}}, kProblem.setup());
+  const StepReport r = run_steps(*method, kProblem, 0, 1)[0];
   const double sum = r[1].second + 2 * r[2].second + 0.5 * r[3].second;
   CHECK(std::abs(r[0].second - sum) < 1e-14 * sum);
   CHECK(r[5].second == 0.5);
 }
 
 TEST_CASE("dtc: predictions are the sigmoid of the foreground logit") {
-  TinyRun run("dtc", {});
-  run.steps(0, 2);
-  const Batch batch = run.batch(0);
-  const Tensor image = batch.image.samples(0, 1);
+  const auto method = build_method("dtc", {}, kProblem.setup());
+  run_steps(*method, kProblem, 0, 2);
+  Network& student = method->student();
+  const Tensor image = kProblem.data(2).image.samples(0, 1);
   const std::vector<double> p =
-      predict_probabilities(run.method().student(), image, {.patch = {16, 16, 16}, .stride = {16, 16, 16}})
-          .to_doubles();
+      predict_probabilities(student, image, {.patch = {16, 16, 16}, .stride = {16, 16, 16}}).to_doubles();
   const NoGrad no_grad;
-  const std::vector<double> z = run.method().student().forward(Variable(image), {}).value().to_doubles();
+  const std::vector<double> z = student.forward(Variable(image), {}).value().to_doubles();
   double worst = 0;
   for (size_t i = 0; i < p.size(); i += 2) {
     worst =
@@ -140,8 +141,6 @@ TEST_CASE("dtc: predictions are the sigmoid of the foreground logit") {
 }
 
 TEST_CASE("dtc: other networks are refused by name") {
-  OptionReader reader;
-  const std::unique_ptr<Method> method = find_method("dtc").make(reader);
-  CHECK_THROWS_WITH_AS(method->build({}), "network: found 'vnet', expected vnet_sdf for method dtc",
+  CHECK_THROWS_WITH_AS(build_method("dtc", {}, {}), "network: found 'vnet', expected vnet_sdf for method dtc",
                        UsageError);
 }

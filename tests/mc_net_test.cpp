@@ -1,12 +1,10 @@
 // MC-Net and MC-Net+: sharpening, mutual consistency and Dice against numbers of the published code, their
 // gradients by central differences, and iterations of both methods in 3D and 2D.
-
-#include <doctest/doctest.h>
+#include "methods/mc_net.hpp"
 
 #include "methods/dice_loss.hpp"
-#include "methods/mc_net.hpp"
+#include "tests/method_check.hpp"
 #include "tests/network_check.hpp"
-#include "tests/run_method.hpp"
 
 using namespace semivox;
 using namespace semivox::testing;
@@ -158,41 +156,43 @@ TEST_CASE("dice_loss: gradients by central differences in all forms") {
 }
 
 TEST_CASE("mc_net, mc_net_plus: iterations repeat and resume bit for bit, in 3D and 2D") {
-  MethodProblem problem("mc_net", {.name = "mc_net", .filters = 2});
-  problem.options = {{"rampup_unit", "1"}, {"rampup_length", "4"}};
-  const std::vector<StepReport> reports = check_repeatable(problem);
-  CHECK(value_of(reports[0], "consistency_weight") == near(std::exp(-5 * 9.0 / 16), 1e-12));
-  CHECK(value_of(reports[3], "consistency_weight") == 1);
-  const StepReport& last = reports[3];
-  CHECK(value_of(last, "loss") ==
-        near(0.5 * value_of(last, "loss_dice") + value_of(last, "loss_consistency"), 1e-12));
-  CHECK(value_of(last, "loss_consistency") > 0);
+  TinyProblem problem{{.name = "mc_net", .filters = 2}, {4, 1, 16, 16, 16}};
+  const std::map<std::string, std::string> at_once{
+      {"rampup_length", "0"}};  // else the loss rises with the weight
+  check_method("mc_net", at_once, problem);
+  problem.network.name = "mc_net_plus";
+  const std::vector<StepReport> reports = check_method("mc_net_plus", at_once, problem);
+  CHECK(term_of(reports[0], "loss_dice") > 1);  // three decoders
+  check_method("mc_net_plus", {{"dice", "2d"}, {"dice_weight", "1"}, {"consistency", "0.1"}},
+               {{.name = "mc_net_plus_2d", .classes = 4, .filters = 2}, {4, 1, 1, 32, 32}});
+}
 
-  problem.method = problem.setup.network.name = "mc_net_plus";
-  CHECK(value_of(check_repeatable(problem)[0], "loss_dice") > 1);  // three decoders
-
-  problem.setup.network = {.name = "mc_net_plus_2d", .classes = 4, .filters = 2};
-  problem.patch = {4, 1, 1, 32, 32};
-  problem.options = {{"dice", "2d"}, {"dice_weight", "1"}, {"consistency", "0.1"}};
-  check_repeatable(problem);
+TEST_CASE("mc_net: the consistency weight ramps up, the loss is the weighted sum") {
+  const TinyProblem problem{{.name = "mc_net", .filters = 2}, {4, 1, 16, 16, 16}};
+  const auto method = build_method("mc_net", {{"rampup_unit", "1"}, {"rampup_length", "4"}}, problem.setup());
+  const std::vector<StepReport> reports = run_steps(*method, problem, 0, 4);
+  CHECK(term_of(reports[0], "consistency_weight") == near(std::exp(-5 * 9.0 / 16), 1e-12));
+  CHECK(term_of(reports[3], "consistency_weight") == 1);
+  for (const StepReport& report : reports) {
+    const double consistency = term_of(report, "loss_consistency");
+    CHECK(consistency > 0);
+    CHECK(term_of(report, "loss") ==
+          near(0.5 * term_of(report, "loss_dice") + term_of(report, "consistency_weight") * consistency,
+               1e-12));
+  }
 }
 
 TEST_CASE("mc_net: Dice falls, and without dropout nothing is random") {
-  MethodProblem problem("mc_net", {.name = "mc_net", .filters = 4, .dropout = 0});
-  const auto method = problem.build();
-  Random first(1, 2), second(3, 4);
-  const Batch batch = problem.batch(0);
-  const double dice = value_of(method->step(batch, {0, 0, 0.0, &first}), "loss_dice");
-  // A step with rate 0 changes nothing but running statistics, which training does not read.
-  CHECK(value_of(method->step(batch, {0, 0, 0.0, &second}), "loss_dice") == dice);
-  for (int64_t t = 0; t < 10; ++t) method->step(batch, {0, t, 0.05, &first});
-  CHECK(value_of(method->step(batch, {0, 10, 0.0, &first}), "loss_dice") < 0.8 * dice);
+  const TinyProblem problem{{.name = "mc_net", .filters = 4, .dropout = 0}, {4, 1, 16, 16, 16}};
+  CHECK_FALSE(is_random("mc_net", {}, problem));
+  const auto method = build_method("mc_net", {}, problem.setup());
+  const std::vector<StepReport> reports = run_steps(*method, problem, 0, 11);
+  CHECK(term_of(reports[10], "loss_dice") < 0.8 * term_of(reports[0], "loss_dice"));
 }
 
 TEST_CASE("mc_net: another network is refused") {
-  MethodProblem problem("mc_net_plus", {.name = "mc_net"});
   CHECK_THROWS_WITH_AS(
-      problem.build(),
+      build_method("mc_net_plus", {}, TinyProblem{{.name = "mc_net"}, {}}.setup()),
       "--network: found 'mc_net', expected one of mc_net_plus, mc_net_plus_2d for method mc_net_plus",
       UsageError);
 }

@@ -55,29 +55,58 @@ inline std::unique_ptr<Method> build_method(const std::string& name,
   return method;
 }
 
-/// Reports of the iterations first ... last-1.
+/// One iteration; every number of its report is finite.
+inline StepReport checked_step(Method& method, const Batch& batch, const StepContext& context) {
+  const StepReport report = method.step(batch, context);
+  CHECK(report[0].first == "loss");
+  for (const auto& [term, value] : report) {
+    INFO("phase ", context.phase, ", iteration ", context.iteration, ": ", term);
+    CHECK(std::isfinite(value));
+  }
+  return report;
+}
+
+/// Reports of the iterations first ... last-1; `seed` is that of the random streams.
 inline std::vector<StepReport> run_steps(Method& method, const TinyProblem& problem, int64_t first,
-                                         int64_t last) {
+                                         int64_t last, uint64_t seed = MethodSetup().seed) {
   const MethodSetup setup = problem.setup();
   const Batch batch = problem.data(method.phases(setup)[0].labeled);
   std::vector<StepReport> reports;
   for (int64_t t = first; t < last; ++t) {
-    Random random(setup.seed, static_cast<uint64_t>(t) + 1);
-    reports.push_back(method.step(batch, {0, t, setup.learning_rate.at(t), &random}));
+    Random random(seed, static_cast<uint64_t>(t) + 1);
+    reports.push_back(checked_step(method, batch, {0, t, setup.learning_rate.at(t), &random}));
   }
   return reports;
 }
 
-/// Values and running statistics of all networks of a method.
-inline std::vector<double> weights_of(Method& method) {
+/// Weights and running statistics of all networks of a method, and its buffers.
+inline std::vector<double> state_of(Method& method) {
   std::vector<double> all;
+  const auto append = [&](const Tensor& t) {
+    const std::vector<double> values = t.to_doubles();
+    all.insert(all.end(), values.begin(), values.end());
+  };
   for (const auto& [name, network] : method.networks()) {
-    for (const Tensor& t : {network->parameters().values(), network->parameters().buffer_values()}) {
-      const std::vector<double> values = t.to_doubles();
-      all.insert(all.end(), values.begin(), values.end());
-    }
+    append(network->parameters().values());
+    append(network->parameters().buffer_values());
   }
+  for (const auto& [name, buffer] : method.buffers()) append(*buffer);
   return all;
+}
+
+/// A new build of the same method that was loaded from a checkpoint of `method`.
+inline std::unique_ptr<Method> reload(Method& method, const std::string& name,
+                                      const std::map<std::string, std::string>& options, MethodSetup setup,
+                                      const Progress& progress) {
+  const TemporaryFolder folder;
+  save_checkpoint(folder / "latest.safetensors", method, progress, {});
+  setup.seed += 1;  // first weights must not matter
+  std::unique_ptr<Method> loaded = build_method(name, options, setup);
+  const Progress found = load_checkpoint(folder / "latest.safetensors", *loaded, {});
+  CHECK(found.phase == progress.phase);
+  CHECK(found.iteration == progress.iteration);
+  CHECK(state_of(*loaded) == state_of(method));
+  return loaded;
 }
 
 /// All of it for methods of one phase. Returns the reports of an uninterrupted run.
@@ -89,28 +118,26 @@ inline std::vector<StepReport> check_method(const std::string& name,
   const MethodSetup setup = problem.setup();
   const auto method = build_method(name, options, setup);
   const std::vector<StepReport> reports = run_steps(*method, problem, 0, problem.iterations);
-  for (const StepReport& report : reports) {
-    CHECK(report[0].first == "loss");
-    for (const auto& [term, value] : report) {
-      INFO(term);
-      CHECK(std::isfinite(value));
-    }
-  }
   CHECK(reports.back()[0].second < reports.front()[0].second);
 
-  const TemporaryFolder folder;
   const int64_t half = problem.iterations / 2;
   const auto interrupted = build_method(name, options, setup);
-  run_steps(*interrupted, problem, 0, half);
-  save_checkpoint(folder / "latest.safetensors", *interrupted, {0, half, -1, -1}, {});
-  MethodSetup other = setup;
-  other.seed += 1;  // first weights must not matter
-  const auto resumed = build_method(name, options, other);
-  CHECK(load_checkpoint(folder / "latest.safetensors", *resumed, {}).iteration == half);
-  const std::vector<StepReport> rest = run_steps(*resumed, problem, half, problem.iterations);
-  for (size_t i = 0; i < rest.size(); ++i) CHECK(rest[i] == reports[static_cast<size_t>(half) + i]);
-  CHECK(weights_of(*resumed) == weights_of(*method));
+  std::vector<StepReport> again = run_steps(*interrupted, problem, 0, half);
+  const auto resumed = reload(*interrupted, name, options, setup, {0, half});
+  for (const StepReport& report : run_steps(*resumed, problem, half, problem.iterations))
+    again.push_back(report);
+  CHECK(again == reports);
+  CHECK(state_of(*resumed) == state_of(*method));
   return reports;
+}
+
+/// True when three iterations depend on the seed of the random streams.
+inline bool is_random(const std::string& name, const std::map<std::string, std::string>& options,
+                      const TinyProblem& problem) {
+  const auto one = build_method(name, options, problem.setup()),
+             other = build_method(name, options, problem.setup());
+  const bool same_reports = run_steps(*one, problem, 0, 3) == run_steps(*other, problem, 0, 3, 99);
+  return !same_reports || state_of(*one) != state_of(*other);
 }
 
 /// The number of a report that is called `term`.

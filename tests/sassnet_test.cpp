@@ -8,14 +8,15 @@
 #include "layers/discriminator.hpp"
 #include "layers/pointwise.hpp"
 #include "methods/dtc.hpp"
-#include "tests/gradients.hpp"
-#include "tests/hash_noise.hpp"
-#include "tests/tiny_run.hpp"
+#include "tests/method_check.hpp"
 
 using namespace semivox;
+using semivox::testing::build_method;
 using semivox::testing::by_formula;
 using semivox::testing::hash_noise;
-using semivox::testing::TinyRun;
+using semivox::testing::run_steps;
+using semivox::testing::term_of;
+using semivox::testing::TinyProblem;
 
 namespace {
 
@@ -31,25 +32,33 @@ Options with(Options options, const std::string& name, const std::string& value)
   return options;
 }
 
-double value_of(const StepReport& report, const std::string& term) {
-  for (const auto& [name, value] : report) {
-    if (name == term) return value;
-  }
-  FAIL("no " << term);
-  return 0;
+const TinyProblem kProblem{{.name = "vnet_sdf", .filters = 2, .dropout = 0}, {4, 1, 16, 16, 16}};
+
+std::unique_ptr<Method> build(const Options& options, const TinyProblem& problem = kProblem) {
+  return build_method("sassnet", options, problem.setup());
 }
+
+/// What the first iteration reports.
+StepReport first_step(Method& method) { return run_steps(method, kProblem, 0, 1)[0]; }
 
 double first(const LossValue& loss) { return loss.results.data<double>()[0]; }
 
-std::vector<double> weights(TinyRun& run, const std::string& network) {
-  return run.network(network).parameters().values().to_doubles();
+Network& network(Method& method, const std::string& name) {
+  for (const auto& [known, network] : method.networks()) {
+    if (known == name) return *network;
+  }
+  throw InternalError("no network " + name);
+}
+
+std::vector<double> weights(Method& method, const std::string& name) {
+  return network(method, name).parameters().values().to_doubles();
 }
 
 /// The discriminator's logits of the student's maps of `images`.
-Variable judge(TinyRun& run, const Tensor& images, const Pass& student) {
+Variable judge(Method& method, const Tensor& images, const Pass& student) {
   const NoGrad no_grad;
-  const Variable map = run.method().student().forward_all(Variable(images), student).distance;
-  return run.network("discriminator").forward(concat_channels(map, Variable(images)), {});
+  const Variable map = method.student().forward_all(Variable(images), student).distance;
+  return network(method, "discriminator").forward(concat_channels(map, Variable(images)), {});
 }
 
 }  // namespace
@@ -132,81 +141,79 @@ TEST_CASE("sassnet: the adversarial term reaches the maps through the discrimina
 }
 
 TEST_CASE("sassnet: the discriminator sees maps of the updated network with running statistics") {
-  TinyRun run("sassnet", kFrozen);
-  const Batch batch = run.batch(0);
-  const StepReport report = run.steps(0, 1)[0];
-  const LossValue expected = discriminator_loss(judge(run, batch.image, {}), batch.labeled);
-  CHECK(value_of(report, "loss_discriminator") == first(expected));
-  CHECK(value_of(report, "discriminator_accuracy") == expected.results.data<double>()[1]);
+  const auto method = build(kFrozen), before = build(kFrozen);
+  const Batch batch = kProblem.data(2);
+  const StepReport report = first_step(*method);
+  const LossValue expected = discriminator_loss(judge(*method, batch.image, {}), batch.labeled);
+  CHECK(term_of(report, "loss_discriminator") == first(expected));
+  CHECK(term_of(report, "discriminator_accuracy") == expected.results.data<double>()[1]);
 
   // The network's own step saw maps in training mode, of the weights before.
-  TinyRun before("sassnet", kFrozen);
   Random random(3, 1);
-  const Variable judged = judge(before, batch.image, {true, &random});
+  const Variable judged = judge(*before, batch.image, {true, &random});
   const double adversarial =
       first(discriminator_loss(judged.samples(batch.labeled, judged.shape().n - batch.labeled), 2));
-  CHECK(value_of(report, "loss_adversarial") == adversarial);
+  CHECK(term_of(report, "loss_adversarial") == adversarial);
 }
 
 TEST_CASE("sassnet: the discriminator learns from its own loss alone, the network from both") {
   // Adam's first step is the learning rate times the gradient's sign, whatever lambda had left in it.
   const Options options = with(with(kSmall, "discriminator_dropout", "0"), "rampup_length", "0");
-  TinyRun plain("sassnet", with(options, "adversarial", "0")),
-      strong("sassnet", with(options, "adversarial", "5"));
-  const std::vector<double> d_before = weights(plain, "discriminator"), w_before = weights(plain, "student");
-  plain.steps(0, 1);
-  strong.steps(0, 1);
-  const std::vector<double> d_after = weights(plain, "discriminator");
+  const auto plain = build(with(options, "adversarial", "0")),
+             strong = build(with(options, "adversarial", "5"));
+  const std::vector<double> d_before = weights(*plain, "discriminator"),
+                            w_before = weights(*plain, "student");
+  first_step(*plain);
+  first_step(*strong);
+  const std::vector<double> d_after = weights(*plain, "discriminator");
   double largest = 0;
   for (size_t i = 0; i < d_before.size(); ++i)
     largest = std::max(largest, std::abs(d_after[i] - d_before[i]));
   CHECK(largest > 0.99e-4);
   CHECK(largest < 1.01e-4);
-  CHECK(weights(plain, "student") != w_before);
-  CHECK(weights(plain, "student") != weights(strong, "student"));
+  CHECK(weights(*plain, "student") != w_before);
+  CHECK(weights(*plain, "student") != weights(*strong, "student"));
 
   // The gradient of the discriminator's step, made once more from the weights of before.
-  TinyRun again("sassnet", with(with(options, "adversarial", "5"), "discriminator_lr", "0"));
-  const Batch batch = again.batch(0);
-  again.steps(0, 1);
-  ParameterSet& set = again.network("discriminator").parameters();
+  const auto again = build(with(with(options, "adversarial", "5"), "discriminator_lr", "0"));
+  const Batch batch = kProblem.data(2);
+  first_step(*again);
+  Network& discriminator = network(*again, "discriminator");
+  ParameterSet& set = discriminator.parameters();
   const std::vector<double> left = set.gradients().to_doubles();
   set.zero_gradients();
   Variable map;
   {
     const NoGrad no_grad;
-    map = again.method().student().forward_all(Variable(batch.image), {}).distance;
+    map = again->student().forward_all(Variable(batch.image), {}).distance;
   }
-  const Variable judged =
-      again.network("discriminator").forward(concat_channels(map, Variable(batch.image)), {});
+  const Variable judged = discriminator.forward(concat_channels(map, Variable(batch.image)), {});
   discriminator_loss(judged, batch.labeled).loss.backward();
   CHECK(set.gradients().to_doubles() == left);
 }
 
 TEST_CASE("sassnet: without a weight it is supervised, and what it logs adds up") {
-  TinyRun off("sassnet", with(kFrozen, "adversarial", "0")), dtc("dtc", {{"consistency", "0"}});
-  const StepReport a = off.steps(0, 2)[1], b = dtc.steps(0, 2)[1];
-  CHECK(value_of(a, "loss_dice") == value_of(b, "loss_dice"));
-  CHECK(value_of(a, "loss_distance") == value_of(b, "loss_distance"));
+  const auto off = build(with(kFrozen, "adversarial", "0")),
+             dtc = build_method("dtc", {{"consistency", "0"}}, kProblem.setup());
+  const StepReport a = run_steps(*off, kProblem, 0, 2)[1], b = run_steps(*dtc, kProblem, 0, 2)[1];
+  CHECK(term_of(a, "loss_dice") == term_of(b, "loss_dice"));
+  CHECK(term_of(a, "loss_distance") == term_of(b, "loss_distance"));
 
-  TinyRun run("sassnet",
-              with(with(with(kSmall, "adversarial", "0.5"), "distance_weight", "2"), "rampup_length", "0"));
-  const StepReport r = run.steps(0, 1)[0];
+  const auto method =
+      build(with(with(with(kSmall, "adversarial", "0.5"), "distance_weight", "2"), "rampup_length", "0"));
+  const StepReport r = first_step(*method);
   const double sum =
-      value_of(r, "loss_dice") + 2 * value_of(r, "loss_distance") + 0.5 * value_of(r, "loss_adversarial");
+      term_of(r, "loss_dice") + 2 * term_of(r, "loss_distance") + 0.5 * term_of(r, "loss_adversarial");
   CHECK(std::abs(r[0].second - sum) < 1e-14 * sum);
-  CHECK(value_of(r, "adversarial_weight") == 0.5);
+  CHECK(term_of(r, "adversarial_weight") == 0.5);
 }
 
-TEST_CASE("sassnet: dropout off, nothing is random; restarts go on where they were") {
-  const Options fixed = with(kSmall, "discriminator_dropout", "0");
-  TinyRun run("sassnet", fixed), again("sassnet", fixed);
-  const std::vector<StepReport> reports = run.steps(0, 3);
-  CHECK(reports == again.steps(0, 3, 99));
-  CHECK(weights(run, "discriminator") == weights(again, "discriminator"));
-  TinyRun dropped("sassnet", kSmall), other("sassnet", kSmall);
-  CHECK(dropped.steps(0, 1) != other.steps(0, 1, 99));
-  testing::check_resume("sassnet", kSmall);
+TEST_CASE("sassnet: iterations, the same for every seed without dropout, and resumed") {
+  CHECK_FALSE(testing::is_random("sassnet", with(kSmall, "discriminator_dropout", "0"), kProblem));
+  CHECK(testing::is_random("sassnet", kSmall, kProblem));
+  TinyProblem dropped = kProblem;
+  dropped.network.dropout = 0.5;
+  testing::check_method("sassnet", kSmall, dropped);
 }
 
 TEST_CASE("sassnet: first weights of the discriminator from a file") {
@@ -216,16 +223,16 @@ TEST_CASE("sassnet: first weights of the discriminator from a file") {
   other.allocate(DType::f32, {}, false);
   other.parameters().initialize(77);
   save_weights(path, other, {});
-  TinyRun run("sassnet", with(kSmall, "discriminator_init", path));
-  CHECK(weights(run, "discriminator") == other.parameters().values().to_doubles());
-  CHECK(weights(run, "discriminator") != [&] {
-    TinyRun fresh("sassnet", kSmall);
-    return weights(fresh, "discriminator");
-  }());
-  CHECK(mentions(data_error([&] { TinyRun("sassnet", {{"discriminator_init", path}}); }), path, "shape"));
+  const auto method = build(with(kSmall, "discriminator_init", path)), fresh = build(kSmall);
+  CHECK(weights(*method, "discriminator") == other.parameters().values().to_doubles());
+  CHECK(weights(*method, "discriminator") != weights(*fresh, "discriminator"));
+  CHECK(mentions(data_error([&] { build({{"discriminator_init", path}}); }), path, "shape"));
 }
 
 TEST_CASE("sassnet: f64 and bf16") {
-  CHECK(TinyRun("sassnet", kSmall, 0, DType::f64).steps(0, 1).size() == 1);
-  CHECK(TinyRun("sassnet", kSmall, 0, DType::bf16).steps(0, 1).size() == 1);
+  for (const DType precision : {DType::f64, DType::bf16}) {
+    TinyProblem problem = kProblem;
+    problem.precision = precision;
+    CHECK(run_steps(*build(kSmall, problem), problem, 0, 1).size() == 1);
+  }
 }

@@ -1,16 +1,14 @@
 // SS-Net: adversarial noise, prototypes and the distance to them against numbers of the published code, their
 // gradients by central differences, and iterations of the method in 3D and 2D.
-
-#include <doctest/doctest.h>
+#include "layers/ss_net.hpp"
 
 #include "kernels/rows.hpp"
 #include "kernels/uncertainty.hpp"
 #include "layers/rows.hpp"
-#include "layers/ss_net.hpp"
 #include "methods/prototypes.hpp"
 #include "methods/vat.hpp"
+#include "tests/method_check.hpp"
 #include "tests/network_check.hpp"
-#include "tests/run_method.hpp"
 
 using namespace semivox;
 using namespace semivox::testing;
@@ -50,6 +48,18 @@ double buffer_of(Network& network, const std::string& name) {
     if (buffer.name == name) return buffer.value.to_doubles()[0];
   FAIL("no buffer " << name);
   return 0;
+}
+
+const NetworkOptions kFixed{.name = "vnet_ss", .filters = 2, .dropout = 0};
+const Shape kPatch{4, 1, 16, 16, 16};
+
+/// Iteration t's batch, two of four samples labelled: blobs of two classes in noise.
+Batch blobs(int64_t t) {
+  const Tensor label = by_formula<uint8_t>(
+      kPatch, [&](int64_t i) { return 2 * (std::sin(0.05 * static_cast<double>(i + 37 * t)) + 1) / 2.001; });
+  const uint8_t* l = label.data<uint8_t>();
+  return {by_formula<float>(kPatch, [&](int64_t i) { return l[i] - 0.5 + 0.5 * hash_noise(i, 100 + t); }),
+          label, 2};
 }
 
 }  // namespace
@@ -219,25 +229,26 @@ TEST_CASE("ss_net: the memory holds what came last, ranks are stable") {
 
 TEST_CASE("ss_net: three iterations of an independent implementation, in f64") {
   // Numbers of the same iterations written with PyTorch's layers, autograd and optimiser.
-  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2, .dropout = 0});
-  problem.setup.precision = DType::f64;
-  problem.options = {
-      {"rampup_unit", "1"}, {"rampup_length", "4"}, {"prototypes", "16"}, {"vat_start", "wave"}};
-  const auto method = problem.build();
+  TinyProblem problem{kFixed, kPatch};
+  problem.precision = DType::f64;
+  const auto method = build_method(
+      "ss_net", {{"rampup_unit", "1"}, {"rampup_length", "4"}, {"prototypes", "16"}, {"vat_start", "wave"}},
+      problem.setup());
   ParameterSet& set = method->student().parameters();
   CHECK(fill_by_tags(set) == 42);
-  const std::vector<StepReport> reports = problem.run(*method, 0, 3);
   const double expected[][5] = {
       {0.527496475514, 0.493380745367, 0.470955786080, 0.365720908135, 0.605500318256},
       {0.656080906651, 0.493707090426, 0.471143032258, 0.354661855297, 0.601310881497},
       {0.901225893697, 0.487276803111, 0.471243337772, 0.342946225949, 0.602633623601}};
-  for (size_t t = 0; t < 3; ++t) {
+  for (int64_t t = 0; t < 3; ++t) {
     CAPTURE(t);
-    CHECK(reports[t][0].second == near(expected[t][0], 1e-9));
-    CHECK(value_of(reports[t], "loss_dice") == near(expected[t][1], 1e-9));
-    CHECK(value_of(reports[t], "loss_smoothness") == near(expected[t][2], 1e-9));
-    CHECK(value_of(reports[t], "loss_contrast_labeled") == near(expected[t][3], 1e-9));
-    CHECK(value_of(reports[t], "loss_contrast_unlabeled") == near(expected[t][4], 1e-9));
+    Random random(1, static_cast<uint64_t>(t) + 1);
+    const StepReport report = checked_step(*method, blobs(t), {0, t, 0.01, &random});
+    CHECK(report[0].second == near(expected[t][0], 1e-9));
+    CHECK(term_of(report, "loss_dice") == near(expected[t][1], 1e-9));
+    CHECK(term_of(report, "loss_smoothness") == near(expected[t][2], 1e-9));
+    CHECK(term_of(report, "loss_contrast_labeled") == near(expected[t][3], 1e-9));
+    CHECK(term_of(report, "loss_contrast_unlabeled") == near(expected[t][4], 1e-9));
   }
   const auto norm_of = [](const std::deque<Parameter>& list, const std::vector<std::string>& beginnings) {
     double total = 0;
@@ -259,10 +270,10 @@ TEST_CASE("ss_net: three iterations of an independent implementation, in f64") {
 }
 
 TEST_CASE("ss_net: prototypes are projections of rightly predicted foreground voxels") {
-  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2, .dropout = 0});
-  problem.options = {{"prototypes", "64"}};
-  const auto method = problem.build(), untouched = problem.build();
-  const Batch batch = problem.batch(0);
+  const MethodSetup setup = TinyProblem{kFixed, kPatch}.setup();
+  const auto method = build_method("ss_net", {{"prototypes", "64"}}, setup),
+             untouched = build_method("ss_net", {{"prototypes", "64"}}, setup);
+  const Batch batch = blobs(0);
   Random random(1, 2);
   const StepReport report = method->step(batch, {0, 0, 0.01, &random});
 
@@ -288,14 +299,14 @@ TEST_CASE("ss_net: prototypes are projections of rightly predicted foreground vo
   CHECK(buffers[0].second->samples(1, 1).to_doubles() == lowest.to_doubles());
   CHECK(buffers[1].second->data<int32_t>()[0] == 0);  // never of the background
   CHECK(buffers[1].second->data<int32_t>()[1] == 64);
-  CHECK(value_of(report, "prototypes") == 64);
-  CHECK(value_of(report, "loss_contrast_labeled") > 0);
+  CHECK(term_of(report, "prototypes") == 64);
+  CHECK(term_of(report, "loss_contrast_labeled") > 0);
 }
 
 TEST_CASE("ss_net: which passes update running statistics") {
-  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
-  const auto method = problem.build();
-  problem.run(*method, 0, 1);
+  const TinyProblem problem{{.name = "vnet_ss", .filters = 2}, kPatch};
+  const auto method = build_method("ss_net", {}, problem.setup());
+  run_steps(*method, problem, 0, 1);
   Network& network = method->student();
   CHECK(buffer_of(network, "block_five.conv.1.num_batches_tracked") == 2);  // main and clean pass
   CHECK(buffer_of(network, "projection_head.1.num_batches_tracked") == 2);  // labelled and unlabelled half
@@ -304,48 +315,50 @@ TEST_CASE("ss_net: which passes update running statistics") {
 }
 
 TEST_CASE("ss_net: iterations repeat and resume bit for bit, in 3D and 2D") {
-  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
-  problem.options = {{"rampup_unit", "1"}, {"rampup_length", "4"}};
-  const std::vector<StepReport> reports = check_repeatable(problem);
-  CHECK(value_of(reports[0], "consistency_weight") == near(std::exp(-5 * 9.0 / 16), 1e-12));
-  const StepReport& last = reports[3];
-  CHECK(value_of(last, "loss") ==
-        near(value_of(last, "loss_dice") + value_of(last, "loss_smoothness") +
-                 0.1 * (value_of(last, "loss_contrast_labeled") + value_of(last, "loss_contrast_unlabeled")),
-             1e-12));
+  // At full weight from the start, else the loss rises with the weight.
+  check_method("ss_net", {{"rampup_length", "0"}}, {{.name = "vnet_ss", .filters = 2}, kPatch});
+  const std::map<std::string, std::string> published_2d{
+      {"dice", "2d"},        {"consistency", "0.1"}, {"vat_epsilon", "6"},
+      {"rampup_first", "0"}, {"prototypes", "8"},    {"background_prototypes", "true"}};
+  const std::vector<StepReport> slices = check_method(
+      "ss_net", published_2d, {{.name = "unet2d_ss", .classes = 4, .filters = 2}, {4, 1, 1, 32, 32}});
+  CHECK(term_of(slices[0], "prototypes") > 8);
+}
 
-  problem.setup.network = {.name = "unet2d_ss", .classes = 4, .filters = 2};
-  problem.patch = {4, 1, 1, 32, 32};
-  problem.options = {{"dice", "2d"},        {"consistency", "0.1"}, {"vat_epsilon", "6"},
-                     {"rampup_first", "0"}, {"prototypes", "8"},    {"background_prototypes", "true"}};
-  const std::vector<StepReport> slices = check_repeatable(problem);
-  CHECK(value_of(slices[0], "prototypes") > 8);
+TEST_CASE("ss_net: the weight ramps up, the loss is the weighted sum") {
+  const TinyProblem problem{{.name = "vnet_ss", .filters = 2}, kPatch};
+  const auto method = build_method("ss_net", {{"rampup_unit", "1"}, {"rampup_length", "4"}}, problem.setup());
+  const std::vector<StepReport> reports = run_steps(*method, problem, 0, 4);
+  CHECK(term_of(reports[0], "consistency_weight") == near(std::exp(-5 * 9.0 / 16), 1e-12));
+  CHECK(term_of(reports[3], "consistency_weight") == 1);
+  for (const StepReport& report : reports) {
+    const double contrast =
+        term_of(report, "loss_contrast_labeled") + term_of(report, "loss_contrast_unlabeled");
+    const double beside_dice = term_of(report, "loss_smoothness") + 0.1 * contrast;
+    CHECK(term_of(report, "loss") ==
+          near(term_of(report, "loss_dice") + term_of(report, "consistency_weight") * beside_dice, 1e-12));
+  }
 }
 
 TEST_CASE("ss_net: Dice falls, and nothing is random without dropout and with a fixed start") {
-  MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 4, .dropout = 0});
-  problem.options = {{"vat_start", "wave"}};
-  const auto method = problem.build(), other = problem.build();
-  Random first(1, 2), second(3, 4);
-  const Batch batch = problem.batch(0);
-  const StepReport start = method->step(batch, {0, 0, 0.05, &first});
-  CHECK(start == other->step(batch, {0, 0, 0.05, &second}));
-  for (int64_t t = 1; t < 10; ++t) method->step(batch, {0, t, 0.05, &first});
-  CHECK(value_of(method->step(batch, {0, 10, 0.0, &first}), "loss_dice") <
-        0.8 * value_of(start, "loss_dice"));
+  const TinyProblem problem{{.name = "vnet_ss", .filters = 4, .dropout = 0}, kPatch};
+  CHECK_FALSE(is_random("ss_net", {{"vat_start", "wave"}}, problem));
+  CHECK(is_random("ss_net", {}, problem));
+  const auto method = build_method("ss_net", {{"vat_start", "wave"}}, problem.setup());
+  const std::vector<StepReport> reports = run_steps(*method, problem, 0, 11);
+  CHECK(term_of(reports[10], "loss_dice") < 0.8 * term_of(reports[0], "loss_dice"));
 }
 
 TEST_CASE("ss_net: bf16 and f64 networks train, too") {
   for (const DType precision : {DType::bf16, DType::f64}) {
-    MethodProblem problem("ss_net", {.name = "vnet_ss", .filters = 2});
-    problem.setup.precision = precision;
-    problem.run(*problem.build(), 0, 2);
+    TinyProblem problem{{.name = "vnet_ss", .filters = 2}, kPatch};
+    problem.precision = precision;
+    run_steps(*build_method("ss_net", {}, problem.setup()), problem, 0, 2);
   }
 }
 
 TEST_CASE("ss_net: a network without heads is refused") {
-  MethodProblem problem("ss_net", {.name = "vnet"});
-  CHECK_THROWS_WITH_AS(problem.build(),
+  CHECK_THROWS_WITH_AS(build_method("ss_net", {}, {}),
                        "--network: found 'vnet', expected one of vnet_ss, unet2d_ss for method ss_net",
                        UsageError);
 }
