@@ -17,11 +17,19 @@ RcpsViews::RcpsViews(OptionReader& options)
       noise(options.number("noise_max", 0.1, "highest standard deviation of the noise on a view", 0)),
       probability(options.number("noise_probability", 0.5, "how often a view gets noise", 0, 1)),
       sticky(options.flag("noise_sticky", false,
-                          "a view without noise of its own gets the last one drawn (official code)")) {}
+                          "a view without noise of its own gets the last one drawn (official code)")),
+      fixed(options.flag("views_fixed", false,
+                         "views at the two ends of the ranges, without noise: nothing is random")) {}
 
 kernels::IntensityChange RcpsViews::draw(int64_t k, int64_t views, const RandomStream& draws,
                                          const RandomStream& noise_stream) const {
   kernels::IntensityChange change;
+  if (fixed) {
+    const double end = k % 2 == 0 ? -1 : 1;
+    change.contrast = static_cast<float>(1 + end * contrast);
+    change.brightness = static_cast<float>(end * brightness);
+    return change;
+  }
   change.contrast = static_cast<float>(1 + contrast * (2.0 * drawn(draws, k, 0) - 1));
   change.brightness = static_cast<float>(brightness * (2.0 * drawn(draws, k, 1) - 1));
   if (noise == 0 || probability == 0) return change;

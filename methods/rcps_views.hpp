@@ -11,6 +11,7 @@ struct RcpsViews {
   double contrast, brightness;  ///< contrast is 1 + U(-contrast, contrast), brightness U(-brightness, ...)
   double noise, probability;    ///< standard deviation U(0, noise) with this probability
   bool sticky;  ///< a view that draws no noise gets the very noise of the last view that drew some
+  bool fixed;   ///< nothing is drawn: first views at the lower, second views at the upper ends of the ranges
 
   explicit RcpsViews(OptionReader& options);
 

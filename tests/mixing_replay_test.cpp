@@ -4,11 +4,7 @@
 // them.
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
-
+#include "tests/replay_check.hpp"
 #include "tests/two_phase_check.hpp"
 
 using namespace semivox;
@@ -19,51 +15,9 @@ namespace {
 
 constexpr int64_t kLabeled = 4;
 
-Batch make_batch(const Shape& shape, int64_t classes) {
-  const auto wave = [&](int64_t i) {
-    return std::sin(0.07 * static_cast<double>(i % shape.voxels()) + static_cast<double>(i / shape.voxels()));
-  };
-  return {by_formula<float>(shape,
-                            [&](int64_t i) {
-                              return wave(i) + 0.5 * hash_noise(i % shape.voxels(), 700 + i / shape.voxels());
-                            }),
-          by_formula<uint8_t>(shape,
-                              [&](int64_t i) {
-                                const double c = (wave(i) + 1) / 2 * static_cast<double>(classes);
-                                return std::min(std::floor(c), static_cast<double>(classes - 1));
-                              }),
-          kLabeled};
-}
-
-/// Parameter number p: weights of convolutions sqrt(6 / fan) u(i, p), of norms 1 + 0.1 u, biases 0.05 u, as
-/// f32.
-void fill(ParameterSet& set) {
-  int64_t p = 0;
-  for (Parameter& parameter : set.parameters()) {
-    const bool convolution = parameter.dims.size() > 1;
-    const bool norm_weight = !convolution && parameter.name.ends_with(".weight");
-    const double fan = static_cast<double>(parameter.count / parameter.dims[0]);
-    const double scale = convolution ? std::sqrt(6 / fan) : norm_weight ? 0.1 : 0.05;
-    for (int64_t i = 0; i < parameter.count; ++i) {
-      const double value = (norm_weight ? 1 : 0) + scale * hash_noise(i, p);
-      parameter.value.data<double>()[i] = static_cast<double>(static_cast<float>(value));
-    }
-    ++p;
-  }
-  set.touch();
-}
-
-double norm(const Tensor& tensor) {
-  double squares = 0;
-  for (const double v : tensor.to_doubles()) squares += v * v;
-  return std::sqrt(squares);
-}
-
 void replay(const std::string& name, const std::string& method_name, const NetworkOptions& network,
             const Shape& shape, std::map<std::string, std::string> options) {
-  std::ifstream in(SEMIVOX_TEST_DATA "/mixing_replay.json");
-  REQUIRE(in.good());
-  const json golden = json::parse(in)[name];
+  const json golden = read_replay("mixing_replay.json", name);
   const OneThread one_thread;
   options.insert({{"pretrain", "0.5"}, {"mask_corner", "0,3,2"}, {"mask_ratio", "0.6"}});
   MethodSetup setup;
@@ -75,41 +29,20 @@ void replay(const std::string& name, const std::string& method_name, const Netwo
   setup.iterations = 4;
   setup.batch = kLabeled;
   const auto method = build_method(method_name, options, setup);
-  fill(method->student().parameters());
+  fill_by_fan(method->student().parameters());
 
-  const Batch all = make_batch(shape, network.classes);
+  const Batch all = replay_batch(shape, network.classes, kLabeled);
   const Batch labeled{all.labeled_images(), all.labels(), kLabeled};
-  double worst = 0, worst_norm = 0;
+  double worst = 0;
   for (int64_t t = 0; t < 4; ++t) {
     if (t == 2) method->begin_phase(1);
     Random random(1, static_cast<uint64_t>(t) + 1);
     const StepReport report = method->step(t < 2 ? labeled : all, {t / 2, t % 2, 0.01, &random});
+    INFO("iteration ", t);
     const json& expected = golden["iterations"][static_cast<size_t>(t)];
-    CHECK(report.size() == expected.size());
-    for (const auto& [term, value] : report) {
-      INFO("iteration ", t, " ", term);
-      REQUIRE(expected.contains(term));
-      const double reference = expected[term].get<double>();
-      worst = std::max(worst, std::abs(value - reference) / reference);
-      CHECK(std::abs(value - reference) <= 1e-12 * reference);  // 4e-14 seen
-    }
+    worst = std::max(worst, check_report(report, expected, 1e-12));  // 4e-14 seen
   }
-  size_t compared = 0;
-  for (const auto& [network_name, trained] : method->networks()) {
-    for (const auto* list : {&trained->parameters().parameters(), &trained->parameters().buffers()}) {
-      for (const Parameter& parameter : *list) {
-        if (parameter.counter) continue;
-        const std::string key = text(network_name, "/", parameter.name);
-        INFO(key);
-        REQUIRE(golden["norms"].contains(key));
-        const double reference = golden["norms"][key].get<double>();
-        worst_norm = std::max(worst_norm, std::abs(norm(parameter.value) - reference) / reference);
-        CHECK(std::abs(norm(parameter.value) - reference) <= 2e-11 * reference);  // 12 digits: 5e-12 seen
-        ++compared;
-      }
-    }
-  }
-  CHECK(compared == golden["norms"].size());
+  const double worst_norm = check_norms(*method, golden["norms"], 2e-11);  // 12 digits: 5e-12 seen
   MESSAGE(name, ": terms within ", worst, ", norms within ", worst_norm);
 }
 

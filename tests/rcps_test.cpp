@@ -167,6 +167,17 @@ TEST_CASE("rcps views: ranges, frequencies, and every part can be switched off")
   CHECK(none.noise == 0);
 }
 
+TEST_CASE("rcps views: fixed at the ends of the ranges, whatever is drawn") {
+  OptionReader options({{"views_fixed", "true"}, {"contrast_range", "0.25"}, {"brightness_range", "0.125"}});
+  const RcpsViews views(options);
+  for (const int64_t k : {0, 1, 2, 3}) {
+    const kernels::IntensityChange change = views.draw(k, 4, {5, 1, 0}, {5, 1, 1});
+    CHECK(change.contrast == (k % 2 == 0 ? 0.75f : 1.25f));
+    CHECK(change.brightness == (k % 2 == 0 ? -0.125f : 0.125f));
+    CHECK(change.noise == 0);
+  }
+}
+
 TEST_CASE("rcps views: sticky noise is that of the last view that drew some, over the iterations") {
   OptionReader fresh_options;
   OptionReader sticky_options(std::map<std::string, std::string>{{"noise_sticky", "true"}});

@@ -135,7 +135,8 @@ class Up(nn.Module):
             self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
         else:
             self.conv1x1 = nn.Conv2d(2 * width, width, 1)
-            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            mode = {"mode": "bilinear", "align_corners": True} if up == "linear" else {"mode": "nearest"}
+            self.up = nn.Upsample(scale_factor=2, **mode)
         self.conv = DoubleConv(2 * width, width)
 
     def forward(self, x, skip):
@@ -193,14 +194,16 @@ class CVBM(nn.Module):
 
 def fill(network):
     """Parameter number p: weights of convolutions sqrt(6 / fan) u(i, p), of norms 1 + 0.1 u, biases 0.05 u, as float32;
-    fan is the second axis times the kernel's volume."""
+    fan is the second axis times the kernel's volume. A weight of one number is a PReLU's slope: 0.25 + 0.1 u."""
     with torch.no_grad():
         for p, (name, parameter) in enumerate(network.named_parameters()):
             u = noise(parameter.numel(), p)
             if parameter.dim() > 1:
                 value = np.sqrt(6 * parameter.shape[0] / parameter.numel()) * u
+            elif name.endswith(".weight"):
+                value = (0.25 if parameter.numel() == 1 else 1) + 0.1 * u
             else:
-                value = 1 + 0.1 * u if name.endswith(".weight") else 0.05 * u
+                value = 0.05 * u
             parameter.copy_(torch.from_numpy(value.astype(np.float32).astype(np.float64)).view_as(parameter))
     return network
 
@@ -452,4 +455,5 @@ def main():
         out.write("\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
