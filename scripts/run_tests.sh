@@ -7,7 +7,7 @@ shift
 
 log=$build/test_log.txt
 status=0
-ctest --test-dir "$build" --output-on-failure --output-log "$log" "$@" || status=$?
+ctest --test-dir "$build" --parallel 2 --output-on-failure --output-log "$log" "$@" || status=$?  # most keep one core busy
 
 # Tests that need a GPU or real scans and do not find them say MESSAGE("skipped: <why>").
 awk '/^TEST CASE:/ { test_case = $0; sub(/^TEST CASE: */, "", test_case) }
