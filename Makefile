@@ -29,8 +29,10 @@ test: configure  ## build and run all tests
 asan:  ## the tests again under the address and undefined-behaviour sanitizers (build-asan)
 	@$(MAKE) --no-print-directory test PRESET=asan
 
+# Without a GPU there is no point in compiling for one: the demo then builds the CPU program, unless the other one is there.
+demo: PRESET := $(or $(filter-out default,$(PRESET)),$(if $(wildcard build/semivox /dev/nvidia0),default,cpu))
 demo: build  ## train, predict, evaluate on synthetic scans, at most 10 minutes (DEMO=short: a quick check)
-	@scripts/demo.sh
+	@BUILD=$(BUILD) scripts/demo.sh
 
 bench: build  ## all benchmarks and, where Python has PyTorch, the comparison with it (DEVICE=cpu or cuda); bench/results
 	@SEMIVOX=$(BUILD)/semivox bench/run.sh $(DEVICE)
