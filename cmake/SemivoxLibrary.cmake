@@ -17,7 +17,7 @@ endfunction()
 # The standard library's headers, parsed once for the C++ files of all these libraries: half of the time that most of the
 # files take. nvcc knows no precompiled headers.
 function(semivox_precompile)
-  file(WRITE ${CMAKE_BINARY_DIR}/generated/headers.cpp "")
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/headers.cpp CONTENT "")
   add_library(semivox_headers OBJECT ${CMAKE_BINARY_DIR}/generated/headers.cpp)
   semivox_compile_options(semivox_headers)
   target_link_libraries(semivox_headers PRIVATE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json)
