@@ -92,7 +92,7 @@ list(JOIN architectures "," architecture_names)
 set(architecture_flag "")
 
 # nvcc's front end and optimiser run once, for the oldest of them, and ptxas for each: no kernel asks for more than the oldest
-# has, and the time goes down by a third. A list with names of CMake's own (native, 90a, 80-real) is left to CMake.
+# has. A list with names of CMake's own (native, 90a, 80-real) is left to CMake.
 if(architectures MATCHES "^[0-9;]+$")
   list(SORT architectures COMPARE NATURAL)
   list(GET architectures 0 oldest)

@@ -14,8 +14,8 @@ function(semivox_library folder)
   endforeach()
 endfunction()
 
-# The standard library's headers, parsed once for the C++ files of all these libraries: half of the time that most of the
-# files take. nvcc knows no precompiled headers.
+# The standard library's headers, parsed once for the C++ files of all these libraries: two thirds of a second less for each.
+# Not nlohmann/json.hpp, which as a precompiled header makes files slower to compile. nvcc knows no precompiled headers.
 function(semivox_precompile)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/headers.cpp CONTENT "")
   add_library(semivox_headers OBJECT ${CMAKE_BINARY_DIR}/generated/headers.cpp)

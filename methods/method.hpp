@@ -134,8 +134,8 @@ class StudentTeacher {
   std::unique_ptr<Optimizer> optimizer;
 };
 
-/// Base of the methods that own one such pair and nothing else that learns; half of every batch is labelled
-/// unless they say otherwise.
+/// Base of the methods that own one such pair; half of every batch is labelled unless they say otherwise. A
+/// method with another network that learns adds it by overriding `networks` and `optimizers`.
 class StudentTeacherMethod : public Method {
  public:
   std::vector<Phase> phases(const MethodSetup& setup) const override { return half_labeled_phase(setup); }
