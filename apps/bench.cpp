@@ -222,12 +222,12 @@ std::string plain(const Json& value) {
   return joined;
 }
 
-struct Arguments {
+struct BenchArguments {
   BenchOptions options;
   std::string device = "cpu", json, csv;
 };
 
-void run_benchmark(const Benchmark& benchmark, Arguments arguments) {
+void run_benchmark(const Benchmark& benchmark, BenchArguments arguments) {
   BenchOptions& options = arguments.options;
   options.device = choose_device(arguments.device);
   const nlohmann::json environment = environment_json(options.device);
@@ -250,7 +250,7 @@ void run_benchmark(const Benchmark& benchmark, Arguments arguments) {
 
 void add_benchmark(CLI::App& parent, const Benchmark& benchmark) {
   CLI::App* command = parent.add_subcommand(benchmark.name, benchmark.help);
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<BenchArguments>();
   arguments->options = benchmark.defaults;
   for (const std::string& name : benchmark.settings) settings().at(name).add(*command, arguments->options);
   count_setting("--iterations", &BenchOptions::iterations, "Timed repetitions")

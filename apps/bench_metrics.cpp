@@ -11,7 +11,7 @@
 namespace semivox {
 namespace {
 
-constexpr int kMostClasses = 256;  // labels are 8-bit
+constexpr int kLabelValues = 256;  // labels are 8-bit
 
 /// The map moved by two voxels along every axis: a plausible prediction.
 io::LabelMap shifted(const io::LabelMap& map) {
@@ -36,9 +36,9 @@ BenchReport bench_metrics(const BenchOptions& options) {
   }
   const bool synthetic = options.reference.empty();
   const io::LabelMap reference = synthetic ? io::synthesize_case({.size = options.size}, 0).label
-                                           : io::read_nifti_labels(options.reference, kMostClasses);
+                                           : io::read_nifti_labels(options.reference, kLabelValues);
   const io::LabelMap prediction =
-      synthetic ? shifted(reference) : io::read_nifti_labels(options.prediction, kMostClasses);
+      synthetic ? shifted(reference) : io::read_nifti_labels(options.prediction, kLabelValues);
   if (prediction.shape != reference.shape) {
     throw DataError(text(options.prediction, ": shape ", extent_text(prediction.shape), ", but ",
                          options.reference, " is ", extent_text(reference.shape)));

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Arguments {
+struct CompareArguments {
   std::vector<std::string> methods;
   std::vector<int64_t> seeds;
   std::string out;
@@ -43,7 +43,7 @@ nlohmann::json read_json(const std::string& path) {
 
 /// Trains unless the run is finished; resumes what is half done.
 nlohmann::json finished_run(RunConfig config, const std::string& method, int64_t seed,
-                            const Arguments& arguments) {
+                            const CompareArguments& arguments) {
   RunRequest request;
   request.folder = text(arguments.out, "/", method, "_seed", seed);
   request.resume = true;
@@ -119,7 +119,7 @@ void add_compare_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "compare",
       "Train several methods on the same data and print one table; runs that are finished are not repeated");
-  const auto arguments = std::make_shared<Arguments>();
+  const auto arguments = std::make_shared<CompareArguments>();
   const auto options = add_training_options(*command);
   command->add_option("--methods", arguments->methods, "methods, separated by commas")
       ->delimiter(',')

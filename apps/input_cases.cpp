@@ -11,14 +11,14 @@ namespace semivox {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kPicture = ".png";
+constexpr const char* kPictureEnding = ".png";
 constexpr const char* kFieldFile = "mri_norm2.h5";  // one folder per case, in the field's data sets
 
 /// The name of a scan without its ending; nothing for files that are no scans.
 std::optional<std::string> stem_of(const fs::path& path) {
   const std::string name = path.filename().string();
   if (name == kFieldFile) return fs::absolute(path).parent_path().filename().string();
-  for (const char* ending : {".nii.gz", ".nii", ".h5", kPicture}) {
+  for (const char* ending : {".nii.gz", ".nii", ".h5", kPictureEnding}) {
     if (name.ends_with(ending) && name.front() != '.')
       return name.substr(0, name.size() - std::string(ending).size());
   }
@@ -38,7 +38,7 @@ std::optional<ChannelName> numbered(const std::string& stem) {
   return ChannelName{stem.substr(0, stem.size() - 5), std::stoll(digits)};
 }
 
-bool is_picture(const fs::path& path) { return path.extension() == kPicture; }
+bool is_picture(const fs::path& path) { return path.extension() == kPictureEnding; }
 
 /// Scans of a folder: files, and the field's one file per subfolder. Beside other scans pictures are none:
 /// they show something.

@@ -15,13 +15,13 @@ namespace semivox {
 
 namespace {
 
-struct Entry {
+struct TimedEntry {
   int64_t calls = 0;
   double seconds = 0;
 };
 
 bool enabled = false;
-std::map<std::string, Entry> entries;
+std::map<std::string, TimedEntry> entries;
 thread_local const char* innermost = "(no range)";
 thread_local double inner_seconds = 0;  // time spent in the ranges inside the open one
 
@@ -52,7 +52,7 @@ Range::~Range() {
     synchronize(device_);
     const double own = now_seconds() - start_ - inner_seconds;
     inner_seconds += own;
-    Entry& entry = entries[name_];
+    TimedEntry& entry = entries[name_];
     entry.calls += 1;
     entry.seconds += own;
   } catch (...) {  // a destructor must not throw; the failed call will be reported by the next checked one
@@ -67,7 +67,7 @@ void enable_profile(bool on) {
 }
 
 std::string profile_table() {
-  std::vector<std::pair<std::string, Entry>> rows(entries.begin(), entries.end());
+  std::vector<std::pair<std::string, TimedEntry>> rows(entries.begin(), entries.end());
   std::sort(rows.begin(), rows.end(),
             [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
   double total = 0;

@@ -16,7 +16,7 @@ namespace semivox::io {
 namespace {
 
 constexpr double kLowestHU = -125, kHighestHU = 275;
-constexpr int64_t kPatch = 96, kMargin = 25;
+constexpr int64_t kPatch = 96, kBorder = 25;
 constexpr double kClipFraction = 0.999;
 constexpr int kFloatBins = 256;
 
@@ -163,8 +163,8 @@ PreparedCase prepare_mc_net(const Image& image, const LabelMap& label, const std
   for (int a = 0; a < 2; ++a) {
     const int64_t low = box.begin[a], high = box.end[a] - 1;  // inclusive
     const int64_t widen = std::max<int64_t>(kPatch - (high - low), 0) / 2;
-    box.begin[a] = std::max<int64_t>(low - widen - kMargin, 0);
-    box.end[a] = std::min(high + widen + kMargin, to[a]);
+    box.begin[a] = std::max<int64_t>(low - widen - kBorder, 0);
+    box.end[a] = std::min(high + widen + kBorder, to[a]);
   }
   box.begin[2] = 0;
   box.end[2] = to[2];
@@ -189,8 +189,8 @@ PreparedCase prepare_coranet(const Image& image, const LabelMap& label, const st
   normalize(whole.image, {Normalization::Kind::minmax}, file);
   Box box = box_of(to, [&](int64_t v) { return whole.label.voxels[v] != 0; });
   for (int a = 0; a < 3; ++a) {
-    int64_t low = std::max<int64_t>(box.begin[a] - kMargin, 0);
-    int64_t high = std::min(box.end[a] + 1 + kMargin, to[a]);  // exclusive; one more than the margin
+    int64_t low = std::max<int64_t>(box.begin[a] - kBorder, 0);
+    int64_t high = std::min(box.end[a] + 1 + kBorder, to[a]);  // exclusive; one more than the margin
     if (high - low < kPatch) {
       const int64_t missing = kPatch - (high - low);
       low -= missing / 2;

@@ -14,7 +14,7 @@
 namespace semivox::io {
 namespace {
 
-enum Stream : uint64_t { kShapes, kAppearance, kNoise };
+enum SliceStream : uint64_t { kSliceShapes, kSliceAppearance, kSliceNoise };
 
 constexpr double kSliceDistance = 8;  // mm
 constexpr int kWaves = 3;             // of an outline
@@ -100,8 +100,9 @@ struct Heart {
 };
 
 /// Brightness of the tissues and faults of the scanner in one case.
-struct Appearance {
-  explicit Appearance(Draws draws) : coarse(draws, 13, 110), fine(draws, 5, 110), bias_field(draws, 45, 110) {
+struct SliceAppearance {
+  explicit SliceAppearance(Draws draws)
+      : coarse(draws, 13, 110), fine(draws, 5, 110), bias_field(draws, 45, 110) {
     tissue = draws.uniform(60, 110);
     blood = tissue * draws.uniform(1.35, 2.2);
     muscle = tissue * draws.uniform(0.55, 0.95);
@@ -130,7 +131,8 @@ struct Pixel {
   uint8_t label;
 };
 
-Pixel draw_pixel(const Heart& heart, const Appearance& look, const Slice& slice, const Vec& p, double blur) {
+Pixel draw_pixel(const Heart& heart, const SliceAppearance& look, const Slice& slice, const Vec& p,
+                 double blur) {
   const auto paint = [blur](double under, double over,
                             double distance) {  // borders blurred by partial volume
     return under + std::clamp(0.5 - distance / (1.3 * blur), 0.0, 1.0) * (over - under);
@@ -190,11 +192,11 @@ SynthCase synthesize_slices(const SynthSlicesOptions& options, int64_t index) {
   const Extent3& size = options.size;
   // The heart fills the same part of the picture at any size; 1 for 144 mm.
   const double unit = options.spacing * static_cast<double>(std::min(size[0], size[1])) / 144;
-  Draws draws({options.seed, step, kShapes});
+  Draws draws({options.seed, step, kSliceShapes});
   const Heart heart(draws, unit);
   const double first_level = draws.uniform(0, 0.15), last_level = draws.uniform(0.75, 1.0);
-  const Appearance look(Draws({options.seed, step, kAppearance}));
-  const RandomStream noise{options.seed, step, kNoise};
+  const SliceAppearance look(Draws({options.seed, step, kSliceAppearance}));
+  const RandomStream noise{options.seed, step, kSliceNoise};
 
   Geometry geometry;
   geometry.spacing = {options.spacing, options.spacing, kSliceDistance};

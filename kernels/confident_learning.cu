@@ -6,13 +6,12 @@
 
 #include "engine/launch.hpp"
 #include "kernels/atomics.hpp"
+#include "kernels/classes.hpp"
 #include "kernels/order_statistic.hpp"
 
 namespace semivox::kernels {
 
 namespace {
-
-constexpr int kMaxClasses = 16;
 
 /// A threshold is reached from this much below it.
 constexpr double kThresholdSlack = 1e-6;

@@ -87,7 +87,7 @@ struct CollectPatches {
 };
 
 template <class T>
-struct AddBias {
+struct StoreProduct {
   const float* product;  // (V', Co)
   const float* bias;     // (Co) or null
   T* y;                  // (V', Co)
@@ -99,7 +99,7 @@ struct AddBias {
 
 /// Calls `f` with float{} or bf16{}.
 template <class F>
-void dispatch(DType dtype, const F& f) {
+void with_value_type(DType dtype, const F& f) {
   if (dtype == DType::bf16) return f(bf16{});
   f(float{});
 }
@@ -110,7 +110,7 @@ Tensor make_patches(const Taps& taps, const Shape& y, Device device) {
 }
 
 void gather(const Taps& taps, const Tensor& x, Tensor& patches) {
-  dispatch(x.dtype(), [&](auto zero) {
+  with_value_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     map(x.device(), "conv.patches", patches.elements(),
         GatherPatches<T>{x.data<T>(), patches.data<float>(), taps});
@@ -134,11 +134,11 @@ void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& wei
   for (int64_t n = 0; n < x.shape().n; ++n) {
     gather(taps, x.samples(n, 1), patches);
     matmul(patches, false, weight_matrix(g, weights.values), true, 1, 0, product);
-    dispatch(y.dtype(), [&](auto zero) {
+    with_value_type(y.dtype(), [&](auto zero) {
       using T = decltype(zero);
       map(x.device(), "conv.bias", product.elements(),
-          AddBias<T>{product.data<float>(), bias.defined() ? bias.data<float>() : nullptr,
-                     y.samples(n, 1).data<T>(), g.out_channels});
+          StoreProduct<T>{product.data<float>(), bias.defined() ? bias.data<float>() : nullptr,
+                          y.samples(n, 1).data<T>(), g.out_channels});
     });
   }
 }
@@ -149,7 +149,7 @@ void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeigh
   Tensor patches = make_patches(taps, dy.shape(), dx.device());
   for (int64_t n = 0; n < dx.shape().n; ++n) {
     matmul(gradient.samples(n, 1), false, weight_matrix(g, weights.values), false, 1, 0, patches);
-    dispatch(dx.dtype(), [&](auto zero) {
+    with_value_type(dx.dtype(), [&](auto zero) {
       using T = decltype(zero);
       map(dx.device(), "conv.collect", dx.elements() / dx.shape().n,
           CollectPatches<T>{patches.data<float>(), dx.samples(n, 1).data<T>(), taps});

@@ -146,7 +146,7 @@ struct AddLosses {
   SEMIVOX_HD void operator()(int64_t, int64_t i, double* sums) const { sums[0] += losses[i]; }
 };
 
-struct Divide {
+struct DivideLoss {
   double* value;  // (1)
   double by;
   SEMIVOX_HD void operator()(int64_t) const { value[0] /= by; }
@@ -325,7 +325,7 @@ Tensor info_nce_forward(InfoNce& contrast) {
     sum_samples<1>(device, "info_nce.loss", 1, 2 * anchors, AddLosses<T>{losses.data<T>()},
                    loss.data<double>());
   });
-  map(device, "info_nce.mean", 1, Divide{loss.data<double>(), static_cast<double>(anchors)});
+  map(device, "info_nce.mean", 1, DivideLoss{loss.data<double>(), static_cast<double>(anchors)});
   return loss;
 }
 

@@ -1,13 +1,12 @@
 #include "kernels/mean_prediction.hpp"
 
 #include "engine/launch.hpp"
+#include "kernels/classes.hpp"
 #include "kernels/dual.hpp"
 
 namespace semivox::kernels {
 
 namespace {
-
-constexpr int kMaxClasses = 16;
 
 /// log(e^x + e^y) without overflow.
 template <class T>
@@ -58,7 +57,7 @@ struct MeanPredictionBackward {
 };
 
 template <class F>
-void with_type(const Tensor& a, const Tensor& b, const F& f) {
+void with_logits_type(const Tensor& a, const Tensor& b, const F& f) {
   SEMIVOX_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(), "logits ", a.shape().str(), " and ",
                 b.shape().str());
   SEMIVOX_CHECK(a.dtype() == DType::f32 || a.dtype() == DType::f64, "dtype ", name_of(a.dtype()));
@@ -71,7 +70,7 @@ void with_type(const Tensor& a, const Tensor& b, const F& f) {
 
 Tensor mean_prediction(const Tensor& a, const Tensor& b) {
   Tensor out = Tensor::empty(a.shape(), a.dtype(), a.device());
-  with_type(a, b, [&](auto zero) {
+  with_logits_type(a, b, [&](auto zero) {
     using T = decltype(zero);
     map(a.device(), "mean_prediction", a.shape().rows(),
         MeanPrediction<T>{a.data<T>(), b.data<T>(), out.data<T>(), static_cast<int>(a.shape().c)});
@@ -82,7 +81,7 @@ Tensor mean_prediction(const Tensor& a, const Tensor& b) {
 Tensor mean_prediction_backward(const Tensor& a, const Tensor& b, const Tensor& dy) {
   SEMIVOX_CHECK(dy.shape() == a.shape(), "gradient ", dy.shape().str(), " for ", a.shape().str());
   Tensor da = Tensor::empty(a.shape(), a.dtype(), a.device());
-  with_type(a, b, [&](auto zero) {
+  with_logits_type(a, b, [&](auto zero) {
     using T = decltype(zero);
     map(a.device(), "mean_prediction_backward", a.shape().rows(),
         MeanPredictionBackward<T>{a.data<T>(), b.data<T>(), dy.data<T>(), da.data<T>(),

@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "kernels/channels.hpp"
+#include "kernels/classes.hpp"
 #include "kernels/dual.hpp"
 
 namespace semivox::kernels {
 
 namespace {
-
-constexpr int kMaxClasses = 16;
 
 template <class T>
 struct Classify {

@@ -1,12 +1,11 @@
 #include "kernels/patch_labels.hpp"
 
 #include "engine/launch.hpp"
+#include "kernels/classes.hpp"
 
 namespace semivox::kernels {
 
 namespace {
-
-constexpr int kMaxClasses = 16;
 
 struct CountVotes {
   const uint8_t* labels;  // (N, D, H, W)

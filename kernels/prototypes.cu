@@ -47,7 +47,7 @@ struct WeightTotals {
 
 /// Prototypes of one class.
 template <class T>
-struct Divide {
+struct MeanFeatures {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const double* sums;    // (N, F)
   const double* totals;  // (N, C)
@@ -126,7 +126,8 @@ Tensor class_prototypes(const Tensor& probabilities, const Tensor& labels, const
                       WeightedFeatures<T>{weights.data<T>(), features.data<T>(), fine.c, coarse.c, c},
                       sums.data<double>());
       map(device, "prototypes.divide", coarse.n * coarse.c,
-          Divide<T>{sums.data<double>(), totals.data<double>(), prototypes.data<T>(), fine.c, coarse.c, c});
+          MeanFeatures<T>{sums.data<double>(), totals.data<double>(), prototypes.data<T>(), fine.c, coarse.c,
+                          c});
     }
   });
   return prototypes;

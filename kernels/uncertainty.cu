@@ -1,13 +1,12 @@
 #include "kernels/uncertainty.hpp"
 
 #include "engine/launch.hpp"
+#include "kernels/classes.hpp"
 #include "kernels/dual.hpp"
 
 namespace semivox::kernels {
 
 namespace {
-
-constexpr int kMaxClasses = 16;
 
 template <class T>
 struct Softmax {
@@ -110,7 +109,7 @@ struct NoisyCopies {
 };
 
 template <class F>
-void with_type(const Tensor& logits, const F& f) {
+void with_value_type(const Tensor& logits, const F& f) {
   SEMIVOX_CHECK(logits.dtype() == DType::f32 || logits.dtype() == DType::f64, "dtype ",
                 name_of(logits.dtype()));
   SEMIVOX_CHECK(logits.shape().c <= kMaxClasses, logits.shape().c, " classes, at most ", kMaxClasses);
@@ -123,7 +122,7 @@ void with_type(const Tensor& logits, const F& f) {
 Tensor softmax(const Tensor& logits) {
   const Shape shape = logits.shape();
   Tensor out = Tensor::empty(shape, logits.dtype(), logits.device());
-  with_type(logits, [&](auto zero) {
+  with_value_type(logits, [&](auto zero) {
     using T = decltype(zero);
     map(logits.device(), "softmax", shape.rows(),
         Softmax<T>{logits.data<T>(), out.data<T>(), static_cast<int>(shape.c)});
@@ -134,7 +133,7 @@ Tensor softmax(const Tensor& logits) {
 void accumulate_softmax(const Tensor& logits, int64_t blocks, double weight, Tensor& mean) {
   SEMIVOX_CHECK(logits.shape() == mean.shape().with_samples(blocks * mean.shape().n), logits.shape().str(),
                 " into ", mean.shape().str());
-  with_type(logits, [&](auto zero) {
+  with_value_type(logits, [&](auto zero) {
     using T = decltype(zero);
     map(logits.device(), "accumulate_softmax", mean.shape().rows(),
         AccumulateSoftmax<T>{logits.data<T>(), mean.data<T>(), mean.shape().rows(), blocks,
@@ -145,7 +144,7 @@ void accumulate_softmax(const Tensor& logits, int64_t blocks, double weight, Ten
 Tensor hard_labels(const Tensor& logits, bool ties_to_foreground) {
   const Shape shape = logits.shape();
   Tensor labels = Tensor::empty(shape.with_channels(1), DType::u8, logits.device());
-  with_type(logits, [&](auto zero) {
+  with_value_type(logits, [&](auto zero) {
     using T = decltype(zero);
     map(logits.device(), "hard_labels", shape.rows(),
         HardLabels<T>{logits.data<T>(), labels.data<uint8_t>(), static_cast<int>(shape.c),
@@ -157,7 +156,7 @@ Tensor hard_labels(const Tensor& logits, bool ties_to_foreground) {
 Tensor entropy(const Tensor& probabilities) {
   const Shape shape = probabilities.shape();
   Tensor out = Tensor::empty(shape.with_channels(1), probabilities.dtype(), probabilities.device());
-  with_type(probabilities, [&](auto zero) {
+  with_value_type(probabilities, [&](auto zero) {
     using T = decltype(zero);
     map(probabilities.device(), "entropy", shape.rows(),
         Entropy<T>{probabilities.data<T>(), out.data<T>(), static_cast<int>(shape.c)});
@@ -169,7 +168,7 @@ Tensor kl_divergence(const Tensor& logits_a, const Tensor& logits_b) {
   const Shape shape = logits_a.shape();
   SEMIVOX_CHECK(logits_b.shape() == shape, shape.str(), " and ", logits_b.shape().str());
   Tensor out = Tensor::empty(shape.with_channels(1), logits_a.dtype(), logits_a.device());
-  with_type(logits_a, [&](auto zero) {
+  with_value_type(logits_a, [&](auto zero) {
     using T = decltype(zero);
     map(logits_a.device(), "kl_divergence", shape.rows(),
         KlDivergence<T>{logits_a.data<T>(), logits_b.data<T>(), out.data<T>(), static_cast<int>(shape.c)});
@@ -179,7 +178,7 @@ Tensor kl_divergence(const Tensor& logits_a, const Tensor& logits_b) {
 
 Tensor noisy_copies(const Tensor& x, int64_t copies, double sigma, double clip, const RandomStream& random) {
   Tensor out = Tensor::empty(x.shape().with_samples(copies * x.shape().n), x.dtype(), x.device());
-  with_type(x, [&](auto zero) {
+  with_value_type(x, [&](auto zero) {
     using T = decltype(zero);
     map(x.device(), "noisy_copies", (out.elements() + 3) / 4,
         NoisyCopies<T>{x.data<T>(), out.data<T>(), x.elements(), out.elements(), static_cast<float>(sigma),

@@ -1,12 +1,11 @@
 #include "kernels/window.hpp"
 
 #include "engine/launch.hpp"
+#include "kernels/classes.hpp"
 #include "kernels/dual.hpp"
 
 namespace semivox::kernels {
 namespace {
-
-constexpr int64_t kMaxClasses = 16;
 
 /// Work item `i` is lane i % lanes of window row i / lanes: one lane per row on the CPU, so that a row is one
 /// loop over memory; on the GPU neighbouring lanes take neighbouring voxels.

@@ -1,13 +1,12 @@
 #include "kernels/zoom.hpp"
 
 #include "engine/launch.hpp"
+#include "kernels/classes.hpp"
 #include "kernels/dual.hpp"
 #include "kernels/table.hpp"
 
 namespace semivox::kernels {
 namespace {
-
-constexpr int64_t kMaxClasses = 16;
 
 struct SoftmaxZoom {
   const float* logits;   // (S, h, w, K)

@@ -8,7 +8,7 @@ namespace {
 
 using kernels::Interpolation;
 
-BlockOptions convolution(int64_t in_channels, int64_t out_channels, int64_t kernel, int64_t stride) {
+BlockOptions padded_convolution(int64_t in_channels, int64_t out_channels, int64_t kernel, int64_t stride) {
   kernels::ConvGeometry geometry = same_conv(in_channels, out_channels, kernel);
   geometry.stride = {stride, stride, stride};
   return {.geometry = geometry, .norm = kernels::Norm::batch, .bias = false};
@@ -25,14 +25,14 @@ ResidualUnit::ResidualUnit(ParameterSet& set, const std::string& name, int64_t i
   // PyTorch's module lists the slopes before the convolutions that they follow.
   Parameter& last_slope = declare_slope(set, name + ".act");
   Parameter& inner_slope = declare_slope(set, name + ".conv1.act");
-  BlockOptions first = convolution(in_channels, out_channels, 3, stride);
+  BlockOptions first = padded_convolution(in_channels, out_channels, 3, stride);
   first.shared_slope = &inner_slope;
-  BlockOptions second = convolution(out_channels, out_channels, 3, 1);
+  BlockOptions second = padded_convolution(out_channels, out_channels, 3, 1);
   second.shared_slope = &last_slope;
   convolutions_.emplace_back(set, name + ".conv1.conv", name + ".conv1.norm", first);
   convolutions_.emplace_back(set, name + ".conv2.conv", name + ".conv2.norm", second);
   if (stride == 1 && in_channels == out_channels) return;
-  BlockOptions shortcut = convolution(in_channels, out_channels, 1, stride);
+  BlockOptions shortcut = padded_convolution(in_channels, out_channels, 1, stride);
   shortcut.slope = 1.0;
   shortcut_.emplace_back(set, name + ".id.conv", name + ".id.norm", shortcut);
 }

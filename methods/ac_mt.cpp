@@ -182,7 +182,7 @@ class AcMt : public StudentTeacherMethod {
   int64_t iterations_ = 0;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_ac_mt(
     {"ac_mt", "Xu et al., Ambiguity-selective consistency regularization, Medical Image Analysis 2023",
      "mean teacher whose consistency runs over ambiguous voxels alone, by one of four strategies",
      [](OptionReader& options) { return std::make_unique<AcMt>(options); }});

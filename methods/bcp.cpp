@@ -115,7 +115,7 @@ class Bcp : public StudentTeacherMethod {
   OptimizerOptions optimizer_options_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_bcp(
     {"bcp", "Bai et al., Bidirectional copy-paste, CVPR 2023",
      "student trained on labelled and pseudo-labelled images pasted into each other",
      [](OptionReader& options) { return std::make_unique<Bcp>(options); }});

@@ -111,7 +111,7 @@ class Cml : public StudentTeacherMethod {
   int neighbours_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_cml(
     {"cml",
      "Wu et al., Cross-view mutual learning, ACM Multimedia 2024",
      "two networks with conflicting embeddings that teach each other on mixed images",

@@ -125,7 +125,7 @@ class Cps : public Method {
   StudentTeacher first_, second_;
 };
 
-const RegisterMethod registration({"cps", "Chen et al., Cross pseudo supervision, CVPR 2021",
+const RegisterMethod register_cps({"cps", "Chen et al., Cross pseudo supervision, CVPR 2021",
                                    "two networks that learn each other's hard decisions on unlabelled images",
                                    [](OptionReader& options) { return std::make_unique<Cps>(options); }});
 

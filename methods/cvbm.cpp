@@ -210,7 +210,7 @@ class Cvbm : public StudentTeacherMethod {
   OptimizerOptions optimizer_options_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_cvbm(
     {"cvbm",
      "Cao et al., Background matters, IEEE TIP 2025",
      "copy-paste with a second decoder that learns the background, consistent with the first",

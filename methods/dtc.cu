@@ -80,7 +80,7 @@ class Dtc : public StudentTeacherMethod {
   DtcOptions loss_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_dtc(
     {"dtc",
      "Luo et al., Semi-supervised segmentation through dual-task consistency, AAAI 2021",
      "a segmentation and a signed distance map from one network have to agree",

@@ -208,7 +208,7 @@ class Dycon : public StudentTeacherMethod {
   int64_t epochs_ = 1;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_dycon(
     {"dycon",
      "Assefa et al., DyCON, CVPR 2025",
      "mean teacher with entropy-weighted consistency and contrast between patch embeddings",

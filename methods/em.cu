@@ -15,7 +15,7 @@ namespace semivox {
 
 namespace {
 
-constexpr double kEntropyEpsilon = 1e-6;
+constexpr double kEpsilon = 1e-6;
 
 struct NormalizedEntropy {
   int64_t voxels;
@@ -27,7 +27,7 @@ struct NormalizedEntropy {
   SEMIVOX_HD void terms(const S* z, int channels, int64_t, int64_t, S* t) const {
     S p[voxel::kMaxChannels];
     softmax(z, channels, p);
-    for (int c = 0; c < channels; ++c) t[0] = t[0] - p[c] * logarithm(p[c] + S(kEntropyEpsilon));
+    for (int c = 0; c < channels; ++c) t[0] = t[0] - p[c] * logarithm(p[c] + S(kEpsilon));
   }
 
   template <class S>
@@ -66,11 +66,11 @@ class EntropyMinimization : public StudentTeacherMethod {
   bool dice_background_;
 };
 
-const RegisterMethod registration({"em", "Vu et al., ADVENT (its entropy term), CVPR 2019",
-                                   "one network that is asked to be sure of its predictions, labelled or not",
-                                   [](OptionReader& options) {
-                                     return std::make_unique<EntropyMinimization>(options);
-                                   }});
+const RegisterMethod register_em({"em", "Vu et al., ADVENT (its entropy term), CVPR 2019",
+                                  "one network that is asked to be sure of its predictions, labelled or not",
+                                  [](OptionReader& options) {
+                                    return std::make_unique<EntropyMinimization>(options);
+                                  }});
 
 }  // namespace
 

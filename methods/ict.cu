@@ -26,7 +26,7 @@ namespace semivox {
 
 namespace {
 
-struct ProbabilityDistance {
+struct DistanceToTarget {
   terms::Frozen target;  // (N, V, C) probabilities
   int64_t voxels;
 
@@ -129,7 +129,7 @@ class Ict : public StudentTeacherMethod {
   bool dice_background_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_ict(
     {"ict", "Verma et al., Interpolation consistency training, IJCAI 2019",
      "mean teacher whose target for a mix of two images is the mix of its predictions",
      [](OptionReader& options) { return std::make_unique<Ict>(options); }});
@@ -139,7 +139,7 @@ const RegisterMethod registration(
 LossValue probability_distance(const Variable& logits, const Tensor& target) {
   SEMIVOX_CHECK(target.shape() == logits.shape(), "probabilities ", target.shape().str(), " for ",
                 logits.shape().str());
-  return evaluate("probability_distance", ProbabilityDistance{terms::Frozen(target), logits.shape().voxels()},
+  return evaluate("probability_distance", DistanceToTarget{terms::Frozen(target), logits.shape().voxels()},
                   {logits}, {target});
 }
 

@@ -153,7 +153,7 @@ class Mcf : public StudentTeacherMethod {
   McfTeacher teacher_;
 };
 
-const RegisterMethod registration({"mcf",
+const RegisterMethod register_mcf({"mcf",
                                    "Wang et al., MCF: Mutual correction framework, CVPR 2023",
                                    "two different networks: errors where they disagree weigh more, and the "
                                    "one that is better at the moment teaches the other",

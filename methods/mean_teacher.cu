@@ -92,7 +92,7 @@ class MeanTeacher : public StudentTeacherMethod {
   bool dice_background_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_mean_teacher(
     {"mean_teacher", "Tarvainen and Valpola, Mean teachers are better role models, NIPS 2017",
      "consistency with a teacher whose weights are the student's moving average",
      [](OptionReader& options) { return std::make_unique<MeanTeacher>(options); }});

@@ -153,12 +153,12 @@ class Rcps : public StudentTeacherMethod {
   VoxelContrastOptions contrast_;
 };
 
-const RegisterMethod registration({"rcps",
-                                   "Zhao et al., Rectified contrastive pseudo supervision, JBHI 2023",
-                                   "one network; rectified pseudo-labels and a voxel-wise contrast between "
-                                   "two views of changed intensity",
-                                   [](OptionReader& options) { return std::make_unique<Rcps>(options); },
-                                   {"unet3d_rcps"}});
+const RegisterMethod register_rcps({"rcps",
+                                    "Zhao et al., Rectified contrastive pseudo supervision, JBHI 2023",
+                                    "one network; rectified pseudo-labels and a voxel-wise contrast between "
+                                    "two views of changed intensity",
+                                    [](OptionReader& options) { return std::make_unique<Rcps>(options); },
+                                    {"unet3d_rcps"}});
 
 }  // namespace
 

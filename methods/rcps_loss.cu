@@ -50,7 +50,7 @@ struct SegmentationLoss {
   }
 };
 
-constexpr double kShortest = 1e-8;  // length that a logit vector has at least in the cosine
+constexpr double kShortestLogits = 1e-8;  // length that a logit vector has at least in the cosine
 
 SEMIVOX_HD inline float square_root(float x) { return sqrtf(x); }
 SEMIVOX_HD inline double square_root(double x) { return sqrt(x); }
@@ -70,7 +70,8 @@ SEMIVOX_HD inline S dot(const S* a, const S* b, int count) {
 template <class S>
 SEMIVOX_HD inline S length(const S* z, int count) {
   const S square = dot(z, z, count);
-  if (value_of(square) < static_cast<terms::scalar_of<S>>(kShortest * kShortest)) return S(kShortest);
+  if (value_of(square) < static_cast<terms::scalar_of<S>>(kShortestLogits * kShortestLogits))
+    return S(kShortestLogits);
   return square_root(square);
 }
 

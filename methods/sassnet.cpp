@@ -128,7 +128,7 @@ class SassNet : public StudentTeacherMethod {
   std::unique_ptr<Optimizer> discriminator_optimizer_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_sassnet(
     {"sassnet",
      "Li et al., Shape-aware semi-supervised 3D semantic segmentation, MICCAI 2020",
      "a discriminator makes signed distance maps of unlabelled cases look like those of labelled ones",

@@ -5,7 +5,7 @@ namespace semivox {
 
 namespace {
 
-struct SupervisedLoss {
+struct ShapeLoss {
   terms::ForegroundAndDistance supervised;
   double beta;
 
@@ -59,8 +59,8 @@ LossValue sassnet_supervised_loss(const Variable& logit, const Variable& map, co
                 ", target ", target.shape().str());
   return evaluate(
       "sassnet_supervised_loss",
-      SupervisedLoss{{labels.data<uint8_t>(), target.data<float>(), labels.shape().n, logit.shape().voxels()},
-                     distance_weight},
+      ShapeLoss{{labels.data<uint8_t>(), target.data<float>(), labels.shape().n, logit.shape().voxels()},
+                distance_weight},
       {logit, map}, {labels, target});
 }
 

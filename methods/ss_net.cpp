@@ -194,7 +194,7 @@ class SSNet : public StudentTeacherMethod {
   std::unique_ptr<PrototypeMemory> memory_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_ss_net(
     {"ss_net",
      "Wu et al., Exploring smoothness and class-separation, MICCAI 2022",
      "smooth under adversarial noise, with voxel features drawn to prototypes of their class",

@@ -37,7 +37,7 @@ class Supervised : public StudentTeacherMethod {
   bool dice_background_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_supervised(
     {"supervised", "baseline of Yu et al., MICCAI 2019", "the network alone, trained on the labelled cases",
      [](OptionReader& options) { return std::make_unique<Supervised>(options); }});
 

@@ -131,7 +131,7 @@ class UaMt : public StudentTeacherMethod {
   bool kl_, on_all_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_ua_mt(
     {"ua_mt", "Yu et al., Uncertainty-aware self-ensembling model, MICCAI 2019",
      "mean teacher whose consistency leaves out voxels of high predictive entropy",
      [](OptionReader& options) { return std::make_unique<UaMt>(options); }});

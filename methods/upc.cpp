@@ -80,7 +80,7 @@ class Upc : public StudentTeacherMethod {
   double threshold_, temperature_;
 };
 
-const RegisterMethod registration(
+const RegisterMethod register_upc(
     {"upc", "Lu et al., Uncertainty-aware pseudo-label and consistency, BSPC 2023",
      "mean teacher whose hard labels count less where student and teacher disagree",
      [](OptionReader& options) { return std::make_unique<Upc>(options); }});

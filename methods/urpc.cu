@@ -133,11 +133,11 @@ class Urpc : public StudentTeacherMethod {
   bool dice_background_;
 };
 
-const RegisterMethod registration({"urpc",
-                                   "Luo et al., Uncertainty rectified pyramid consistency, MICCAI 2021",
-                                   "one network whose heads of four resolutions agree where they are sure",
-                                   [](OptionReader& options) { return std::make_unique<Urpc>(options); },
-                                   {"unet3d_ds", "unet2d_urpc"}});
+const RegisterMethod register_urpc({"urpc",
+                                    "Luo et al., Uncertainty rectified pyramid consistency, MICCAI 2021",
+                                    "one network whose heads of four resolutions agree where they are sure",
+                                    [](OptionReader& options) { return std::make_unique<Urpc>(options); },
+                                    {"unet3d_ds", "unet2d_urpc"}});
 
 }  // namespace
 
