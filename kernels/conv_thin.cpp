@@ -15,33 +15,48 @@ namespace {
 
 #define SEMIVOX_AVX512 __attribute__((target("avx512f")))
 
-typedef float Vector __attribute__((vector_size(64), aligned(4), may_alias));  // 16 output channels
-typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(32)));
+/// `Lanes` output channels, 8 or 16.
+template <int Lanes>
+struct Types {
+  typedef float Vector __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
+  typedef uint32_t Words __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
+  typedef uint16_t Halves __attribute__((vector_size(2 * Lanes)));
+};
+template <int Lanes>
+using Vector = typename Types<Lanes>::Vector;
 
-constexpr int64_t kLanes = 16;
 constexpr int64_t kMostInputs = 4;
 constexpr int kVoxels = 8;      // neighbours along W that share the loads of the weights
 constexpr int64_t kTasks = 64;  // partial sums of the weight gradient
 
-SEMIVOX_AVX512 inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
-
-SEMIVOX_AVX512 inline Vector load(const bf16* p) {
-  Halves halves;
-  std::memcpy(&halves, p, sizeof halves);
-  const Words words = __builtin_convertvector(halves, Words) << 16;
-  return reinterpret_cast<const Vector&>(words);
+template <int Lanes>
+SEMIVOX_AVX512 inline Vector<Lanes> load(const float* p) {
+  return *reinterpret_cast<const Vector<Lanes>*>(p);
 }
 
-SEMIVOX_AVX512 inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+template <int Lanes>
+SEMIVOX_AVX512 inline Vector<Lanes> load(const bf16* p) {
+  using Words = typename Types<Lanes>::Words;
+  typename Types<Lanes>::Halves halves;
+  std::memcpy(&halves, p, sizeof halves);
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  return (Vector<Lanes>)words;  // the same bits
+}
+
+template <int Lanes>
+SEMIVOX_AVX512 inline void store(float* p, Vector<Lanes> v) {
+  *reinterpret_cast<Vector<Lanes>*>(p) = v;
+}
 
 /// Rounds as bf16's constructor does.
-SEMIVOX_AVX512 inline void store(bf16* p, Vector v) {
-  const Words words = reinterpret_cast<const Words&>(v);
+template <int Lanes>
+SEMIVOX_AVX512 inline void store(bf16* p, Vector<Lanes> v) {
+  using Words = typename Types<Lanes>::Words;
+  const Words words = (Words)v;  // the same bits
   const Words rounded = (words + 0x7fffu + ((words >> 16) & 1u)) >> 16;
   const Words not_a_number = (words >> 16) | 0x40u;
   const Words bits = (words & 0x7fffffffu) > 0x7f800000u ? not_a_number : rounded;
-  const Halves halves = __builtin_convertvector(bits, Halves);
+  const auto halves = __builtin_convertvector(bits, typename Types<Lanes>::Halves);
   std::memcpy(static_cast<void*>(p), &halves, sizeof halves);
 }
 
@@ -85,21 +100,21 @@ class Planes {
   std::vector<float> values_;
 };
 
-/// One output row, 16 channels of it.
-template <class T>
+/// One output row, `Lanes` channels of it.
+template <int Lanes, class T>
 SEMIVOX_AVX512 void convolve_row(const Planes& planes, int64_t h, const Shape& in,
                                  const float* weights /* (rows, Ci, 3, Co) */, const float* bias, float slope,
                                  int64_t out, T* y /* (W, Co) */) {
-  const Vector zero = {}, b = bias != nullptr ? load(bias) : zero;
+  const Vector<Lanes> zero = {}, b = bias != nullptr ? load<Lanes>(bias) : zero;
   for (int64_t w = 0; w < in.w; w += kVoxels) {
-    Vector sums[kVoxels];
+    Vector<Lanes> sums[kVoxels];
     for (int i = 0; i < kVoxels; ++i) sums[i] = b;
     for (int64_t r = 0; r < planes.kernel_rows(); ++r) {
       for (int64_t c = 0; c < in.c; ++c) {
         const float* x = planes.row(r, h, c) + w;
         const float* taps = weights + (r * in.c + c) * 3 * out;
         for (int k = 0; k < 3; ++k) {
-          const Vector tap = load(taps + k * out);
+          const Vector<Lanes> tap = load<Lanes>(taps + k * out);
 #pragma GCC unroll 8
           for (int i = 0; i < kVoxels; ++i) sums[i] += x[i + k] * tap;
         }
@@ -107,22 +122,22 @@ SEMIVOX_AVX512 void convolve_row(const Planes& planes, int64_t h, const Shape& i
     }
     const int64_t count = std::min<int64_t>(kVoxels, in.w - w);
     for (int64_t i = 0; i < count; ++i) {
-      const Vector z = sums[i];
-      store(y + (w + i) * out, z > zero ? z : slope * z);
+      const Vector<Lanes> z = sums[i];
+      store<Lanes>(y + (w + i) * out, z > zero ? z : slope * z);
     }
   }
 }
 
-/// Adds one output row's part of the weight gradient for one input and 16 output channels, (Taps rows, 3,
-/// 16).
-template <int KernelRows, class T>
+/// Adds one output row's part of the weight gradient for one input and `Lanes` output channels, (kernel rows,
+/// 3, Lanes).
+template <int Lanes, int KernelRows, class T>
 SEMIVOX_AVX512 void add_row(const Planes& planes, int64_t h, int64_t channel, int64_t width,
                             const T* dy /* (W, Co) */, int64_t out, double* sums) {
   const float* x[KernelRows];
   for (int r = 0; r < KernelRows; ++r) x[r] = planes.row(r, h, channel);
-  Vector taps[KernelRows * 3] = {};
+  Vector<Lanes> taps[KernelRows * 3] = {};
   for (int64_t w = 0; w < width; ++w) {
-    const Vector gradient = load(dy + w * out);
+    const Vector<Lanes> gradient = load<Lanes>(dy + w * out);
 #pragma GCC unroll 9
     for (int r = 0; r < KernelRows; ++r) {
 #pragma GCC unroll 3
@@ -130,15 +145,18 @@ SEMIVOX_AVX512 void add_row(const Planes& planes, int64_t h, int64_t channel, in
     }
   }
   for (int t = 0; t < KernelRows * 3; ++t) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) sums[t * kLanes + lane] += taps[t][lane];
+    for (int lane = 0; lane < Lanes; ++lane) sums[t * Lanes + lane] += taps[t][lane];
   }
 }
 
-/// Calls `f(x as its type)`.
+/// Calls `f(zero of the tensor's type, number of lanes as a constant)`.
 template <class F>
-void dispatch(const Tensor& tensor, const F& f) {
-  if (tensor.dtype() == DType::bf16) return f(bf16{});
-  f(float{});
+void dispatch(const Tensor& tensor, int64_t out_channels, const F& f) {
+  const bool whole = out_channels % 16 == 0;
+  using Sixteen = std::integral_constant<int, 16>;
+  using Eight = std::integral_constant<int, 8>;
+  if (tensor.dtype() == DType::bf16) return whole ? f(bf16{}, Sixteen{}) : f(bf16{}, Eight{});
+  return whole ? f(float{}, Sixteen{}) : f(float{}, Eight{});
 }
 
 }  // namespace
@@ -148,7 +166,7 @@ bool takes(const ConvGeometry& g, const Tensor& x, const Tensor& y) {
   const std::array<int64_t, 3> one{1, 1, 1};
   const bool same = (g.kernel[0] == 1 || g.kernel[0] == 3) && g.kernel[1] == 3 && g.kernel[2] == 3 &&
                     g.padding == std::array<int64_t, 3>{g.kernel[0] / 2, 1, 1} && g.stride == one;
-  return available && !g.transposed && same && g.in_channels <= kMostInputs && g.out_channels % kLanes == 0 &&
+  return available && !g.transposed && same && g.in_channels <= kMostInputs && g.out_channels % 8 == 0 &&
          x.dtype() == y.dtype() && (x.dtype() == DType::f32 || x.dtype() == DType::bf16);
 }
 
@@ -166,16 +184,16 @@ void forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights,
       }
     }
   }
-  dispatch(x, [&](auto zero) {
+  dispatch(x, out, [&](auto zero, auto lanes) {
     using T = decltype(zero);
     const float* b = bias.defined() ? bias.data<float>() : nullptr;
     parallel_blocks(in.n * in.d, 1, [&](int64_t plane, int64_t) {
       Planes planes(g, in);
       planes.read(x.data<T>(), plane / in.d, plane % in.d);
       for (int64_t h = 0; h < in.h; ++h) {
-        for (int64_t o = 0; o < out; o += kLanes) {
-          convolve_row(planes, h, in, packed.data() + o, b != nullptr ? b + o : nullptr, slope, out,
-                       y.data<T>() + (plane * in.h + h) * in.w * out + o);
+        for (int64_t o = 0; o < out; o += lanes) {
+          convolve_row<lanes>(planes, h, in, packed.data() + o, b != nullptr ? b + o : nullptr, slope, out,
+                              y.data<T>() + (plane * in.h + h) * in.w * out + o);
         }
       }
     });
@@ -184,12 +202,14 @@ void forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights,
 
 void backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
   const Shape in = x.shape();
-  const int64_t out = g.out_channels, taps = tap_count(g), count = g.weight_count(), blocks = out / kLanes;
+  const int64_t out = g.out_channels, taps = tap_count(g), count = g.weight_count();
   const int64_t count_of_planes = in.n * in.d, tasks = std::min(kTasks, count_of_planes);
   const Tensor partials = Tensor::zeros({1, tasks * count, 1, 1, 1}, DType::f64, {}, MemoryTag::workspace);
-  double* sums = partials.data<double>();  // (tasks, Ci, Co / 16, taps, 16)
-  dispatch(x, [&](auto zero) {
+  double* sums = partials.data<double>();  // (tasks, Ci, Co / lanes, taps, lanes)
+  float* to = dw.data<float>();            // (Co, Ci, taps)
+  dispatch(x, out, [&](auto zero, auto lanes) {
     using T = decltype(zero);
+    const int64_t blocks = out / lanes;
     parallel_blocks(tasks, 1, [&](int64_t task, int64_t) {
       Planes planes(g, in);
       for (int64_t plane = count_of_planes * task / tasks; plane < count_of_planes * (task + 1) / tasks;
@@ -197,30 +217,29 @@ void backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, 
         planes.read(x.data<T>(), plane / in.d, plane % in.d);
         for (int64_t h = 0; h < in.h; ++h) {
           for (int64_t i = 0; i < in.c * blocks; ++i) {
-            const T* gradient = dy.data<T>() + (plane * in.h + h) * in.w * out + i % blocks * kLanes;
-            double* to = sums + task * count + i * taps * kLanes;
+            const T* gradient = dy.data<T>() + (plane * in.h + h) * in.w * out + i % blocks * lanes;
+            double* task_sums = sums + task * count + i * taps * lanes;
             if (g.kernel[0] == 3) {
-              add_row<9>(planes, h, i / blocks, in.w, gradient, out, to);
+              add_row<lanes, 9>(planes, h, i / blocks, in.w, gradient, out, task_sums);
             } else {
-              add_row<3>(planes, h, i / blocks, in.w, gradient, out, to);
+              add_row<lanes, 3>(planes, h, i / blocks, in.w, gradient, out, task_sums);
             }
           }
         }
       }
     });
-  });
-  float* to = dw.data<float>();  // (Co, Ci, taps)
-  for (int64_t o = 0; o < out; ++o) {
-    for (int64_t c = 0; c < in.c; ++c) {
-      for (int64_t t = 0; t < taps; ++t) {
-        double total = 0;
-        for (int64_t task = 0; task < tasks; ++task) {
-          total += sums[task * count + ((c * blocks + o / kLanes) * taps + t) * kLanes + o % kLanes];
+    for (int64_t o = 0; o < out; ++o) {
+      for (int64_t c = 0; c < in.c; ++c) {
+        for (int64_t t = 0; t < taps; ++t) {
+          double total = 0;
+          for (int64_t task = 0; task < tasks; ++task) {
+            total += sums[task * count + ((c * blocks + o / lanes) * taps + t) * lanes + o % lanes];
+          }
+          to[(o * in.c + c) * taps + t] += static_cast<float>(total);
         }
-        to[(o * in.c + c) * taps + t] += static_cast<float>(total);
       }
     }
-  }
+  });
 }
 
 }  // namespace semivox::kernels::thin

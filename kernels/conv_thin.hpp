@@ -1,4 +1,4 @@
-// Convolutions that read an image: few input channels, 16 or more output channels, for processors with
+// Convolutions that read an image: few input channels, 8 or more output channels, for processors with
 // AVX-512.
 //
 // Libraries block their loops by input channels and find one channel where they expect 16. Here the channels
@@ -11,7 +11,7 @@
 namespace semivox::kernels::thin {
 
 /// True when these functions take the layer: kernel 3x3x3 or 1x3x3 of the same size, stride 1, at most 4
-/// input channels, a multiple of 16 output channels; f32 or bf16.
+/// input channels, a multiple of 8 output channels; f32 or bf16.
 bool takes(const ConvGeometry& geometry, const Tensor& x, const Tensor& y);
 
 /// y = act(conv(x) + bias). x (N, D, H, W, Ci), y (N, D, H, W, Co) of the same dtype, bias (Co) or undefined.

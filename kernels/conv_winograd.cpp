@@ -40,6 +40,7 @@ constexpr int64_t kUnitBytes = int64_t{1} << 20;
 /// shapes alone.
 constexpr int64_t kTasks = 16;
 constexpr int64_t kPartialBytes = int64_t{8} << 20;
+constexpr int64_t kUnitsPerRun = 4;  // fewer do not pay for the sums that a run begins and ends with
 
 /// Tiles of a weight gradient that all its products pass over before the next ones.
 constexpr int64_t kCachedTiles = 128;
@@ -282,40 +283,49 @@ SEMIVOX_AVX512 void convolve_unit(const Tensor& x, const float* u, const float* 
 }
 
 /// G g: the four transformed values of three taps.
-void transform_taps(const float (&g)[3], float (&u)[4]) {
-  u[0] = g[0];
-  u[1] = 0.5f * (g[0] + g[1] + g[2]);
-  u[2] = 0.5f * (g[0] - g[1] + g[2]);
-  u[3] = g[2];
+SEMIVOX_AVX512 inline void transform_taps(const Vector& g0, const Vector& g1, const Vector& g2,
+                                          Vector (&u)[4]) {
+  u[0] = g0;
+  u[1] = 0.5f * (g0 + g1 + g2);
+  u[2] = 0.5f * (g0 - g1 + g2);
+  u[3] = g2;
 }
 
-/// U of a layer, (16 positions, blocks of output channels, 3, Ci, width). `backward` gives that of the
-/// gradient of the input, a convolution with mirrored taps from Co to Ci channels.
+/// U of a layer, (16 positions, blocks of output channels, 3, Ci, width), for input channel i and the outputs
+/// o ... o+15.
+SEMIVOX_AVX512 void transform_sixteen(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t co, int64_t ci,
+                                      bool backward, int64_t i, int64_t o, float* u) {
+  const int64_t in = backward ? co : ci, out = backward ? ci : co, width = block_width(out);
+  float taps[27][kLanes];
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const float* from = w + (backward ? i * ci + o + lane : (o + lane) * ci + i) * 27;
+    for (int64_t tap = 0; tap < 27; ++tap) taps[tap][lane] = from[backward ? 26 - tap : tap];
+  }
+  for (int64_t kd = 0; kd < 3; ++kd) {
+    Vector columns[3][4];
+    for (int64_t kw = 0; kw < 3; ++kw) {
+      const auto tap = [&](int64_t kh) { return taps[(kd * 3 + kh) * 3 + kw]; };
+      transform_taps(load(tap(0)), load(tap(1)), load(tap(2)), columns[kw]);
+    }
+    for (int64_t row = 0; row < 4; ++row) {
+      Vector values[4];
+      transform_taps(columns[0][row], columns[1][row], columns[2][row], values);
+      for (int64_t column = 0; column < 4; ++column) {
+        const int64_t p = 4 * row + column;
+        store(u + (p * out + o / width * width) * 3 * in + (kd * in + i) * width + o % width, values[column]);
+      }
+    }
+  }
+}
+
+/// U of a layer. `backward` gives that of the gradient of the input, a convolution with mirrored taps from Co
+/// to Ci channels.
 void transform_weights(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t co, int64_t ci, bool backward,
                        float* u) {
-  const int64_t in = backward ? co : ci, out = backward ? ci : co, width = block_width(out);
-  parallel_blocks(out, 1, [&](int64_t o, int64_t) {
-    for (int64_t i = 0; i < in; ++i) {
-      const float* taps = w + (backward ? i * ci + o : o * ci + i) * 27;
-      for (int64_t kd = 0; kd < 3; ++kd) {
-        float columns[3][4];
-        for (int64_t kw = 0; kw < 3; ++kw) {
-          float g[3];
-          for (int64_t kh = 0; kh < 3; ++kh) {
-            const int64_t tap = (kd * 3 + kh) * 3 + kw;
-            g[kh] = taps[backward ? 26 - tap : tap];
-          }
-          transform_taps(g, columns[kw]);
-        }
-        for (int64_t row = 0; row < 4; ++row) {
-          float values[4];
-          transform_taps({columns[0][row], columns[1][row], columns[2][row]}, values);
-          for (int64_t column = 0; column < 4; ++column) {
-            const int64_t p = 4 * row + column;
-            u[(p * out + o / width * width) * 3 * in + (kd * in + i) * width + o % width] = values[column];
-          }
-        }
-      }
+  const int64_t in = backward ? co : ci, out = backward ? ci : co, groups = in / kLanes;
+  parallel_blocks(out / kLanes * groups, 1, [&](int64_t task, int64_t) {
+    for (int64_t i = task % groups * kLanes; i < (task % groups + 1) * kLanes; ++i) {
+      transform_sixteen(w, co, ci, backward, i, task / groups * kLanes, u);
     }
   });
 }
@@ -433,10 +443,37 @@ SEMIVOX_AVX512 void add_unit(const Tensor& x, const Tensor& dy, const Units& uni
 }
 
 /// G^T u: three taps' gradients from four transformed ones.
-void transform_back(const double (&u)[4], double (&g)[3]) {
-  g[0] = u[0] + 0.5 * (u[1] + u[2]);
-  g[1] = 0.5 * (u[1] - u[2]);
-  g[2] = 0.5 * (u[1] + u[2]) + u[3];
+SEMIVOX_AVX512 inline void transform_back(const Vector (&u)[4], Vector (&g)[3]) {
+  g[0] = u[0] + 0.5f * (u[1] + u[2]);
+  g[1] = 0.5f * (u[1] - u[2]);
+  g[2] = 0.5f * (u[1] + u[2]) + u[3];
+}
+
+/// Adds to dw the gradients of input channel i and the outputs o ... o+15 from the runs' sums.
+SEMIVOX_AVX512 void collect_sixteen(const float* sums /* (runs, 16, 3, Ci, Co) */, int64_t runs, int64_t in,
+                                    int64_t out, int64_t i, int64_t o, float* dw /* (Co, Ci, 27) */) {
+  float taps[27][kLanes];
+  for (int64_t kd = 0; kd < 3; ++kd) {
+    Vector rows[4][3];
+    for (int64_t row = 0; row < 4; ++row) {
+      Vector u[4] = {};
+      for (int64_t column = 0; column < 4; ++column) {
+        const float* from = sums + (((4 * row + column) * 3 + kd) * in + i) * out + o;
+        for (int64_t run = 0; run < runs; ++run) u[column] += load(from + run * kPositions * 3 * in * out);
+      }
+      transform_back(u, rows[row]);
+    }
+    for (int64_t kw = 0; kw < 3; ++kw) {
+      const Vector column[4] = {rows[0][kw], rows[1][kw], rows[2][kw], rows[3][kw]};
+      Vector g[3];
+      transform_back(column, g);
+      for (int64_t kh = 0; kh < 3; ++kh) store(taps[(kd * 3 + kh) * 3 + kw], g[kh]);
+    }
+  }
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    float* to = dw + ((o + lane) * in + i) * 27;
+    for (int64_t tap = 0; tap < 27; ++tap) to[tap] += taps[tap][lane];
+  }
 }
 
 }  // namespace
@@ -464,7 +501,8 @@ void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
   // Runs of units have partial sums of their own; where these are too large, the positions are split as well.
   const int64_t affordable =
       std::max<int64_t>(1, kPartialBytes / (count * static_cast<int64_t>(sizeof(float))));
-  const int64_t runs = std::min({kTasks, affordable, units.count()}), splits = runs < kTasks ? 4 : 1;
+  const int64_t worthwhile = std::max<int64_t>(1, units.count() / kUnitsPerRun);
+  const int64_t runs = std::min({kTasks, affordable, worthwhile}), splits = runs < kTasks ? 4 : 1;
   const Tensor partials = Tensor::zeros({1, runs * count, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
   float* sums = partials.data<float>();  // (runs, 16, 3, Ci, Co)
   const ThreadScratch scratch(columns_size(units, in) + input_size(units, in) + input_size(units, out));
@@ -475,27 +513,9 @@ void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
       add_unit(x, dy, units, Unit(units, unit), positions, scratch.mine(), sums + run * count);
     }
   });
-  float* gradient = dw.data<float>();  // (Co, Ci, 3, 3, 3)
-  parallel_blocks(in, 1, [&](int64_t i, int64_t) {
-    for (int64_t o = 0; o < out; ++o) {
-      for (int64_t kd = 0; kd < 3; ++kd) {
-        double rows[4][3];
-        for (int64_t row = 0; row < 4; ++row) {
-          double u[4] = {};
-          for (int64_t column = 0; column < 4; ++column) {
-            const int64_t at = ((4 * row + column) * 3 + kd) * in * out + i * out + o;
-            for (int64_t run = 0; run < runs; ++run) u[column] += static_cast<double>(sums[run * count + at]);
-          }
-          transform_back(u, rows[row]);
-        }
-        for (int64_t kw = 0; kw < 3; ++kw) {
-          double taps[3];
-          transform_back({rows[0][kw], rows[1][kw], rows[2][kw], rows[3][kw]}, taps);
-          for (int64_t kh = 0; kh < 3; ++kh) {
-            gradient[((o * in + i) * 9 + kd * 3 + kh) * 3 + kw] += static_cast<float>(taps[kh]);
-          }
-        }
-      }
+  parallel_blocks(in, kLanes, [&](int64_t begin, int64_t end) {
+    for (int64_t o = 0; o < out; o += kLanes) {
+      for (int64_t i = begin; i < end; ++i) collect_sixteen(sums, runs, in, out, i, o, dw.data<float>());
     }
   });
 }

@@ -76,6 +76,8 @@ std::vector<Case> network_cases() {
                                                                         {2, 16},
                                                                         {4, 4},
                                                                         {8, 8},
+                                                                        {3, 8},
+                                                                        {2, 24},
                                                                         {16, 16},
                                                                         {32, 32},
                                                                         {16, 32},
@@ -101,6 +103,7 @@ std::vector<Case> network_cases() {
   cases.push_back({slice3(32, 48), {2, 32, 1, 33, 18}});
   cases.push_back({slice3(16, 16), {1, 16, 5, 6, 7}});
   cases.push_back({slice3(1, 16), {3, 1, 1, 20, 13}});
+  cases.push_back({slice3(1, 8), {3, 1, 1, 20, 13}});
   cases.push_back({point(16, 16), volume.with_channels(16)});
   cases.push_back({same3(256, 256), {3, 256, 2, 3, 2}});
   cases.push_back({same3(32, 32), {1, 32, 1, 1, 1}});
