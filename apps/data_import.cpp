@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -113,14 +114,16 @@ void add_import_commands(CLI::App& data) {
       ->required();
   pancreas
       ->add_option("--pipeline", pancreas_command->pipeline,
-                   "mc_net (MC-Net, DTC, CVBM: z-score, whole height) or coranet (CoraNet, BCP: 0...1)")
+                   "mc_net (MC-Net, DTC, CVBM: z-score, whole height), coranet (CoraNet, BCP: 0...1) or rcps "
+                   "(0...1)")
       ->capture_default_str()
-      ->check(CLI::IsMember({"mc_net", "coranet"}));
+      ->check(CLI::IsMember({"mc_net", "coranet", "rcps"}));
   pancreas->callback([pancreas_command] {
     const auto& c = *pancreas_command;
-    io::import_pancreas(
-        c.options, c.labels,
-        c.pipeline == "mc_net" ? io::PancreasPipeline::mc_net : io::PancreasPipeline::coranet);
+    const std::map<std::string, io::PancreasPipeline> pipelines{{"mc_net", io::PancreasPipeline::mc_net},
+                                                                {"coranet", io::PancreasPipeline::coranet},
+                                                                {"rcps", io::PancreasPipeline::rcps}};
+    io::import_pancreas(c.options, c.labels, pipelines.at(c.pipeline));
     report(c.options.out);
   });
 

@@ -90,6 +90,26 @@ std::vector<int> coranet_numbers(int first, int last) {
   return numbers;
 }
 
+/// Whose lists, and the scans in their order.
+struct PancreasLists {
+  const char* author;
+  std::vector<int> training, test;
+};
+
+PancreasLists pancreas_lists(PancreasPipeline pipeline) {
+  if (pipeline == PancreasPipeline::coranet)
+    return {"CoraNet", coranet_numbers(1, 63), coranet_numbers(64, 82)};
+  PancreasLists lists{"MC-Net",
+                      {std::begin(kPancreasTrain), std::end(kPancreasTrain)},
+                      {std::begin(kPancreasTest), std::end(kPancreasTest)}};
+  if (pipeline == PancreasPipeline::rcps) {  // the same split, in the order of the numbers
+    lists.author = "RCPS";
+    std::sort(lists.training.begin(), lists.training.end());
+    std::sort(lists.test.begin(), lists.test.end());
+  }
+  return lists;
+}
+
 void write_prepared(const std::string& id, const PreparedCase& prepared, const DatasetWriter& writer) {
   if (!prepared.label.voxels.empty()) write_nifti_labels(writer.label_path(id), prepared.label);
   write_nifti_image(writer.image_path(id), prepared.image);
@@ -128,17 +148,17 @@ std::map<std::string, std::string> isles_files(const std::string& folder, const 
 void import_pancreas(const ImportOptions& options, const std::string& labels, PancreasPipeline pipeline) {
   const std::map<std::string, std::string> scans = pancreas_files(options.from);
   const std::map<std::string, std::string> masks = pancreas_files(labels);
-  const bool mc_net = pipeline == PancreasPipeline::mc_net;
-  const auto names = [&](const auto& numbers) {
+  const auto names = [&](const std::vector<int>& numbers) {
     return present(numbered("pancreas_", numbers), "the field's lists of Pancreas-CT", scans, options);
   };
-  DatasetLists lists{mc_net ? "Pancreas-CT, MC-Net" : "Pancreas-CT, CoraNet",
+  const PancreasLists numbers = pancreas_lists(pipeline);
+  DatasetLists lists{text("Pancreas-CT, ", numbers.author),
                      {"noNorm"},
                      {"background", "pancreas"},
                      0,
-                     mc_net ? names(kPancreasTrain) : names(coranet_numbers(1, 63)),
+                     names(numbers.training),
                      {},
-                     mc_net ? names(kPancreasTest) : names(coranet_numbers(64, 82))};
+                     names(numbers.test)};
   for (const auto* list : {&lists.order, &lists.test}) {
     for (const std::string& id : *list) {
       if (!masks.contains(id))

@@ -95,22 +95,26 @@ LabelMap nearest_labels(const LabelMap& label, const Extent3& to, const std::arr
   return result;
 }
 
-/// Image at positions i * step of the old grid, trilinear, 0 outside the voxel centres.
-std::vector<float> linear_values(const Image& image, const Extent3& to, const std::array<double, 3>& step) {
-  const Extent3& from = image.shape;
+/// Values at positions i * step of the old grid, trilinear; up to `reach` voxels outside the centres those of
+/// the border, 0 beyond.
+template <class T>
+std::vector<float> linear_values(const std::vector<T>& voxels, const Extent3& from, const Extent3& to,
+                                 const std::array<double, 3>& step, double reach) {
   std::vector<float> result(static_cast<size_t>(voxel_count(to)));
   parallel_blocks(to[0], 1, [&](int64_t i, int64_t) {
     for (int64_t j = 0; j < to[1]; ++j) {
       for (int64_t k = 0; k < to[2]; ++k) {
-        const double at[3] = {static_cast<double>(i) * step[0], static_cast<double>(j) * step[1],
-                              static_cast<double>(k) * step[2]};
+        double at[3] = {static_cast<double>(i) * step[0], static_cast<double>(j) * step[1],
+                        static_cast<double>(k) * step[2]};
         int64_t low[3];
         double fraction[3];
         bool inside = true;
         for (int a = 0; a < 3; ++a) {
+          const auto border = static_cast<double>(from[a] - 1);
+          inside = inside && at[a] <= border + reach;
+          at[a] = std::min(at[a], border);
           low[a] = std::min(static_cast<int64_t>(at[a]), std::max<int64_t>(from[a] - 2, 0));
           fraction[a] = at[a] - static_cast<double>(low[a]);
-          inside = inside && at[a] <= static_cast<double>(from[a] - 1);
         }
         if (!inside) continue;
         double value = 0;
@@ -122,8 +126,7 @@ std::vector<float> linear_values(const Image& image, const Extent3& to, const st
             weight *= high ? fraction[a] : 1 - fraction[a];
             index[a] = std::min(low[a] + (high ? 1 : 0), from[a] - 1);
           }
-          if (weight != 0)
-            value += weight * image.voxels[(index[0] * from[1] + index[1]) * from[2] + index[2]];
+          if (weight != 0) value += weight * voxels[(index[0] * from[1] + index[1]) * from[2] + index[2]];
         }
         result[(i * to[1] + j) * to[2] + k] = static_cast<float>(value);
       }
@@ -132,20 +135,43 @@ std::vector<float> linear_values(const Image& image, const Extent3& to, const st
   return result;
 }
 
+/// The grid of whole millimetres in an image.
+struct Millimetres {
+  Extent3 shape{};
+  std::array<double, 3> step{};  // voxels of the image per millimetre
+
+  explicit Millimetres(const Image& image) {
+    for (int a = 0; a < 3; ++a) {
+      const double spacing = image.geometry.spacing[a],
+                   length = static_cast<double>(image.shape[a]) * spacing;
+      // Spacings come from float headers: 512 * 0.859375 must not lose a voxel to rounding.
+      shape[a] = std::max<int64_t>(static_cast<int64_t>(length + 1e-6), 1);
+      step[a] = 1 / spacing;
+    }
+  }
+};
+
+/// The box of the foreground along the first `axes` axes, widened to 96, with 25 voxels below and 24 above;
+/// everything along the others.
+Box box_around_label(const LabelMap& label, int axes) {
+  Box box = box_of(label.shape, [&](int64_t v) { return label.voxels[v] != 0; });
+  for (int a = 0; a < 3; ++a) {
+    const int64_t low = box.begin[a], high = box.end[a] - 1;  // inclusive
+    const int64_t widen = std::max<int64_t>(kPatch - (high - low), 0) / 2;
+    box.begin[a] = a < axes ? std::max<int64_t>(low - widen - kBorder, 0) : 0;
+    box.end[a] = a < axes ? std::min(high + widen + kBorder, label.shape[a]) : label.shape[a];
+  }
+  return box;
+}
+
 PreparedCase prepare_mc_net(const Image& image, const LabelMap& label, const std::string& file) {
   const auto& spacing = image.geometry.spacing;
-  Extent3 to{};
-  std::array<double, 3> step{};
-  for (int a = 0; a < 3; ++a) {
-    // Spacings come from float headers: 512 * 0.859375 must not lose a voxel to rounding.
-    to[a] =
-        std::max<int64_t>(static_cast<int64_t>(static_cast<double>(image.shape[a]) * spacing[a] + 1e-6), 1);
-    step[a] = 1 / spacing[a];
-  }
+  const Millimetres grid(image);
+  const Extent3& to = grid.shape;
   PreparedCase whole;
-  whole.image = {to, resample_cubic(image.voxels, image.shape, to, step), image.geometry};
+  whole.image = {to, resample_cubic(image.voxels, image.shape, to, grid.step), image.geometry};
   whole.image.geometry.spacing = {1, 1, 1};
-  whole.label = nearest_labels(label, to, step);
+  whole.label = nearest_labels(label, to, grid.step);
   for (int a = 0; a < 3; ++a) {  // beyond half a voxel outside the old grid
     const double edge = static_cast<double>(image.shape[a]) - 0.5;
     const auto inside = static_cast<int64_t>(std::floor(edge * spacing[a])) + 1;
@@ -159,18 +185,23 @@ PreparedCase prepare_mc_net(const Image& image, const LabelMap& label, const std
     const double clipped = std::clamp<double>(v, kLowestHU, kHighestHU);
     v = static_cast<float>((clipped - kLowestHU) / (kHighestHU - kLowestHU));
   }
-  Box box = box_of(to, [&](int64_t v) { return whole.label.voxels[v] != 0; });
-  for (int a = 0; a < 2; ++a) {
-    const int64_t low = box.begin[a], high = box.end[a] - 1;  // inclusive
-    const int64_t widen = std::max<int64_t>(kPatch - (high - low), 0) / 2;
-    box.begin[a] = std::max<int64_t>(low - widen - kBorder, 0);
-    box.end[a] = std::min(high + widen + kBorder, to[a]);
-  }
-  box.begin[2] = 0;
-  box.end[2] = to[2];
-  PreparedCase result = cropped(whole, box);
+  PreparedCase result = cropped(whole, box_around_label(whole.label, 2));
   normalize(result.image, {Normalization::Kind::zscore}, file);
   return result;
+}
+
+PreparedCase prepare_rcps(const Image& image, const LabelMap& label, const std::string& file) {
+  const Millimetres grid(image);
+  PreparedCase whole;
+  whole.image = {grid.shape, linear_values(image.voxels, image.shape, grid.shape, grid.step, 0.5),
+                 image.geometry};
+  whole.image.geometry.spacing = {1, 1, 1};
+  whole.label = {grid.shape, {}, {}};
+  for (const float share : linear_values(label.voxels, label.shape, grid.shape, grid.step, 0.5))
+    whole.label.voxels.push_back(share >= 0.5f);
+  for (float& v : whole.image.voxels) v = static_cast<float>(std::clamp<double>(v, kLowestHU, kHighestHU));
+  normalize(whole.image, {Normalization::Kind::minmax}, file);
+  return cropped(whole, box_around_label(whole.label, 3));
 }
 
 PreparedCase prepare_coranet(const Image& image, const LabelMap& label, const std::string& file) {
@@ -180,7 +211,7 @@ PreparedCase prepare_coranet(const Image& image, const LabelMap& label, const st
   for (int a = 0; a < 3; ++a)
     to[a] = std::max<int64_t>(std::llrint(static_cast<double>(image.shape[a]) * spacing), 1);
   PreparedCase whole;
-  whole.image = {to, linear_values(image, to, step), image.geometry};
+  whole.image = {to, linear_values(image.voxels, image.shape, to, step, 0), image.geometry};
   whole.image.geometry.spacing = {1, 1, 1};
   whole.label = nearest_labels(label, to, step);
   for (float& v : whole.image.voxels) {
@@ -240,8 +271,15 @@ PreparedCase prepare_pancreas(const Image& image, const LabelMap& label, Pancrea
   if (!image.geometry.known) throw DataError(text(file, ": has no voxel spacing, expected a NIfTI file"));
   if (std::all_of(label.voxels.begin(), label.voxels.end(), [](uint8_t v) { return v == 0; }))
     throw DataError(text(file, ": its label has no foreground, expected the organ to crop around"));
-  return pipeline == PancreasPipeline::mc_net ? prepare_mc_net(image, label, file)
-                                              : prepare_coranet(image, label, file);
+  switch (pipeline) {
+    case PancreasPipeline::mc_net:
+      return prepare_mc_net(image, label, file);
+    case PancreasPipeline::coranet:
+      return prepare_coranet(image, label, file);
+    case PancreasPipeline::rcps:
+      return prepare_rcps(image, label, file);
+  }
+  throw InternalError("unknown pipeline");
 }
 
 PreparedCase prepare_brats(const StoredImage& stored, const LabelMap& label, const std::string& file) {

@@ -17,6 +17,7 @@ struct PreparedCase {
 
 enum class PancreasPipeline {
   mc_net,   ///< 1 mm by cubic B-spline; crop in x and y; z-score of the crop (MC-Net, DTC, CVBM)
+  rcps,     ///< 1 mm linearly, labels too; 0...1; crop in x, y and z (RCPS)
   coranet,  ///< in-plane spacing taken for all axes, 1 mm linearly; 0...1; crop in x, y and z (CoraNet, BCP)
 };
 
@@ -26,7 +27,9 @@ enum class PancreasPipeline {
 /// mc_net: size int(size * spacing), voxel i of the new grid at i / spacing of the old (what lies more than
 /// half a voxel outside is 0); labels by the nearest voxel; (clip to [-125, 275] + 125) / 400; along x and y
 /// the box of the label, at least 96 long, with 25 voxels of margin below and 24 above; (v - mean) /
-/// population standard deviation of the crop. coranet: size round(size * s) with the in-plane spacing s for
+/// population standard deviation of the crop. rcps: the same grid, image and label linear (up to half a voxel
+/// outside the values of the border, then 0), label >= 0.5; clip to [-125, 275]; (v - min) / (max - min);
+/// the same box along all three axes. coranet: size round(size * s) with the in-plane spacing s for
 /// every axis, voxel i at i / s, linear and rounded to integers, outside 0; clip to [-125, 275]; (v - min) /
 /// (max - min); along every axis the box of the label with 25 voxels below and 26 above, widened to 96,
 /// filled up with 0 where the scan is shorter.

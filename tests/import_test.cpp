@@ -213,6 +213,14 @@ TEST_CASE("import: Pancreas-CT, BraTS and ISLES") {
   DatasetFolder set = open_dataset(folder / "pancreas");
   CHECK(ids(set, set.training) == Ids{"pancreas_0057"});
   CHECK(ids(set, set.test) == Ids{"pancreas_0050"});
+  const ProgramResult other =
+      run_program("data import-pancreas --allow-missing --pipeline rcps --from " + (folder / "ct") +
+                  " --labels " + (folder / "masks") + " --out " + (folder / "pancreas_rcps"));
+  INFO(other.output);
+  CHECK(other.exit_code == 0);
+  CHECK(ids(open_dataset(folder / "pancreas_rcps"), open_dataset(folder / "pancreas_rcps").test) ==
+        Ids{"pancreas_0050"});
+  CHECK(run_program("data import-pancreas --pipeline dtc --from x --labels x --out x").exit_code == 2);
   fs::remove(folder / "masks/label0050.nii.gz");
   const ImportOptions ct{folder / "ct", folder / "x", "", "", "", true};
   CHECK(mentions(data_error([&] { import_pancreas(ct, folder / "masks", PancreasPipeline::mc_net); }),

@@ -93,6 +93,10 @@ TEST_CASE("prepare: Pancreas-CT") {
         {{121, 130, 25}, 0, 1, {-0.2796308, -0.5265784, 0.6123416}, 2160});
   check(prepare_pancreas(image, label, PancreasPipeline::coranet, "scan"),
         {{96, 96, 96}, 0.080470039, 0.050107789, {0.8650000, 0, 0}, 1296});
+  check(prepare_pancreas(image, label, PancreasPipeline::rcps, "scan"),
+        {{121, 130, 25}, 0.485013072, 0.300941596, {0.4125000, 0.3502012, 0.6377071}, 2160});
+  check(prepare_pancreas(scan(shape, {0.75, 0.75, 2.5}), label, PancreasPipeline::rcps, "scan"),
+        {{112, 120, 50}, 0.481485857, 0.296885963, {0.4125000, 0.2519444, 0.3125000}, 3672});
   // The last slice of thick ones lies more than half a voxel outside and is 0 HU.
   check(prepare_pancreas(scan(shape, {0.75, 0.75, 2.5}), label, PancreasPipeline::mc_net, "scan"),
         {{112, 120, 50}, 0, 1, {-0.2676841, -0.9034526, -0.6552922}, 3680});

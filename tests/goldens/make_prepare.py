@@ -77,6 +77,25 @@ def coranet(image, label, spacing):
     return np.pad(image[tuple(part)], pad), np.pad(label[tuple(part)], pad)
 
 
+def rcps(image, label, spacing):
+    size = [int(n * s) for n, s in zip(image.shape, spacing)]
+    grid = np.meshgrid(*[np.arange(n) / s for n, s in zip(size, spacing)], indexing="ij")
+    inside = np.all([g <= n - 0.5 for g, n in zip(grid, image.shape)], axis=0)
+
+    def linear(values):
+        return np.where(inside, ndimage.map_coordinates(values.astype(np.float64), grid, order=1, mode="nearest"), 0)
+
+    image, label = np.clip(linear(image), -125, 275), (linear(label) >= 0.5).astype(np.uint8)
+    image = (image - image.min()) / (image.max() - image.min())
+    where = np.where(label > 0)
+    part = []
+    for axis in range(3):
+        low, high = where[axis].min(), where[axis].max()
+        p = max(96 - (high - low), 0) // 2
+        part.append(slice(max(low - p - 25, 0), min(high + p + 25, size[axis])))
+    return image[tuple(part)], label[tuple(part)]
+
+
 def brats(image, label):
     where = np.where(image != 0)
     part = tuple(slice(w.min(), w.max()) for w in where)
@@ -94,8 +113,10 @@ image, label = scan(shape), box(shape, (60, 70, 6), (90, 81, 14))
 spacing = (0.8125, 0.8125, 1.25)
 show("mc_net", *mc_net(image, label, spacing))
 show("coranet", *coranet(image, label, spacing))
+show("rcps", *rcps(image, label, spacing))
 thick = (0.75, 0.75, 2.5)
 show("mc_net, thick slices", *mc_net(image, label, thick))
+show("rcps, thick slices", *rcps(image, label, thick))
 head = np.zeros((40, 44, 36), np.int16)
 head[5:33, 6:37, 4:30] = np.maximum(scan((28, 31, 26)), 0).astype(np.int16)
 tumour = box(head.shape, (10, 12, 8), (20, 22, 18)) * 4
