@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 /// A setting of a benchmark: its option on the command line, and its value in the report.
-struct Setting {
+struct BenchSetting {
   std::function<void(CLI::App&, BenchOptions&)> add;
   std::function<Json(const BenchOptions&)> value;
 };
@@ -31,8 +31,8 @@ BenchOptions::Extent extent_option(const std::string& flag, const std::string& w
   return *extent;
 }
 
-Setting extent_setting(const std::string& flag, BenchOptions::Extent BenchOptions::*member,
-                       const std::string& help) {
+BenchSetting extent_setting(const std::string& flag, BenchOptions::Extent BenchOptions::*member,
+                            const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) {
             app.add_option_function<std::string>(
                    flag, [=, &o](const std::string& word) { o.*member = extent_option(flag, word); }, help)
@@ -41,26 +41,27 @@ Setting extent_setting(const std::string& flag, BenchOptions::Extent BenchOption
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-Setting count_setting(const std::string& flag, int64_t BenchOptions::*member, const std::string& help) {
+BenchSetting count_setting(const std::string& flag, int64_t BenchOptions::*member, const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) {
             app.add_option(flag, o.*member, help)->check(CLI::Range(1, 1000000))->capture_default_str();
           },
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-Setting word_setting(const std::string& flag, std::string BenchOptions::*member, const std::string& help) {
+BenchSetting word_setting(const std::string& flag, std::string BenchOptions::*member,
+                          const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) { app.add_option(flag, o.*member, help); },
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-Setting flag_setting(const std::string& flag, bool BenchOptions::*member, const std::string& help) {
+BenchSetting flag_setting(const std::string& flag, bool BenchOptions::*member, const std::string& help) {
   return {[=](CLI::App& app, BenchOptions& o) { app.add_flag(flag, o.*member, help); },
           [=](const BenchOptions& o) { return o.*member; }};
 }
 
-const std::map<std::string, Setting>& settings() {
+const std::map<std::string, BenchSetting>& settings() {
   using O = BenchOptions;
-  static const std::map<std::string, Setting> all{
+  static const std::map<std::string, BenchSetting> all{
       {"network",
        {[](CLI::App& app, O& o) {
           app.add_option("--network", o.network.name, "Network (default vnet)")

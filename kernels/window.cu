@@ -38,7 +38,7 @@ struct AddSoftmaxWindow {
   /// score += weight * softmax(z).
   SEMIVOX_HD void add_voxel(const float* z, float weight, float* score) const {
     float p[kMaxClasses];
-    softmax(z, static_cast<int>(classes), p);
+    semivox::softmax(z, static_cast<int>(classes), p);
     for (int64_t k = 0; k < classes; ++k) score[k] += weight * p[k];
   }
 };

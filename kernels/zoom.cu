@@ -22,7 +22,7 @@ struct SoftmaxZoom {
     } else {
       const int64_t slice = i / (width * height);
       const float* z = logits + ((slice * from_height + row) * from_width + column) * classes;
-      softmax(z, static_cast<int>(classes), p);
+      semivox::softmax(z, static_cast<int>(classes), p);
     }
     for (int64_t k = 0; k < classes; ++k) probabilities[i * classes + k] = p[k];
   }
