@@ -12,6 +12,7 @@
 #include "layers/unet3d.hpp"
 #include "layers/unet3d_rcps.hpp"
 #include "layers/vnet.hpp"
+#include "layers/vnet_dycon.hpp"
 #include "layers/vnet_original.hpp"
 #include "layers/vnet_sdf.hpp"
 
@@ -90,6 +91,7 @@ constexpr NetworkKind kNetworks[] = {
     {"cml_2d", "batchnorm", 0.5, make_cml_2d<false>},
     {"cml_2d_shared", "batchnorm", 0.5, make_cml_2d<true>},
     {"vnet_sdf", "batchnorm", 0.5, make<VNetSDF>},
+    {"vnet_dycon", "none", 0.5, make<VNetDycon>},
     {"resvnet", "batchnorm", 0.5, make<ResVNet>},
     {"mcf", "batchnorm", 0.5, make<MCF>},
     {"vnet_ss", "batchnorm", 0.5, make<VNetContrast>},

@@ -125,6 +125,7 @@ class Dycon : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override {
     require_network(find_method("dycon"), setup.network.name, "--network");
+    unused_ = setup.network.name == "vnet_dycon" ? "out_conv2." : "final.";
     epochs_ = setup.iterations / epoch_ + 1;
     nets_.build(setup, true);
   }
@@ -184,8 +185,8 @@ class Dycon : public StudentTeacherMethod {
     return kernels::fecl(unit_vectors(features.samples(first, samples - first)), teacher, classes, options);
   }
 
-  /// Returns the gradient's norm before it was clipped. The tanh head, which no loss reaches, stays as it is:
-  /// without a gradient there is no weight decay.
+  /// Returns the gradient's norm before it was clipped. The head that no loss reaches stays as it is: without
+  /// a gradient there is no weight decay.
   Tensor update(const Variable& loss, double learning_rate) {
     ParameterSet& parameters = nets_.student->parameters();
     parameters.zero_gradients();
@@ -193,7 +194,7 @@ class Dycon : public StudentTeacherMethod {
     const Tensor norm = clip_gradients(parameters, clip_ > 0 ? clip_ : 1e300);
     std::vector<std::pair<Tensor, Tensor>> unused;
     for (Parameter& p : parameters.parameters()) {
-      if (p.name.starts_with("final.")) unused.emplace_back(p.value, p.value.clone());
+      if (p.name.starts_with(unused_)) unused.emplace_back(p.value, p.value.clone());
     }
     nets_.optimizer->step(learning_rate);
     for (auto& [value, kept] : unused) value.copy_from(kept);
@@ -206,6 +207,7 @@ class Dycon : public StudentTeacherMethod {
   ContrastOptions contrast_;
   ConsistencyOptions consistency_;
   int64_t epochs_ = 1;
+  std::string unused_;  // prefix of the head's parameters
 };
 
 const RegisterMethod register_dycon(
@@ -213,7 +215,7 @@ const RegisterMethod register_dycon(
      "Assefa et al., DyCON, CVPR 2025",
      "mean teacher with entropy-weighted consistency and contrast between patch embeddings",
      [](OptionReader& options) { return std::make_unique<Dycon>(options); },
-     {"unet3d_dycon", "unet3d_dycon_aspp"}});
+     {"unet3d_dycon", "unet3d_dycon_aspp", "vnet_dycon"}});
 
 }  // namespace
 

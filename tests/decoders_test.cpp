@@ -96,6 +96,26 @@ TEST_CASE("ResVNet: PyTorch's logits") {
   check_outputs(*network, kVolume, true, {{-0.3046728, 0.7410411, -0.3844570, 0.7460074}}, 3e-5);
 }
 
+TEST_CASE("vnet_dycon: PyTorch's logits and embeddings, names and count") {
+  const NetworkOptions options{.name = "vnet_dycon"};
+  CHECK(parameter_count(options) == 9707236);
+  const auto network = tagged_network(options, 33);
+  const Variable x(tagged_image({2, 1, 32, 32, 32}, DType::f32));
+  const NoGrad no_grad;
+  // Numbers of tests/goldens/make_dycon_vnet.py.
+  const NetworkOutput output = network->forward_all(x, {});
+  check_summary("logits", output.logits, {0.3307458, 0.6031530, 0.0723542, 0.0826254}, 5e-6);
+  check_summary("features", output.features, {-0.0041559, 0.1642468, 0.1751065, -0.1369380}, 5e-6);
+  CHECK(output.features.shape() == Shape{2, 256, 4, 4, 4});
+  CHECK(output.distance.value().to_doubles()[0] == doctest::Approx(std::tanh(0.0723542)).epsilon(1e-4));
+  check_summary("features in training", network->forward_all(x, {true, nullptr}).features,
+                {0.0000285, 1.4288984, 0.7434124, -1.0828465}, 5e-5);
+  const std::vector<std::string> names = names_of(options);
+  CHECK(names[names.size() - 8] == "out_conv2.weight");
+  CHECK(names[names.size() - 6] == "projection.0.weight");
+  CHECK(names.back() == "projection.2.bias");
+}
+
 TEST_CASE("two heads on the V-Net: the sigmoid of the foreground logit, tanh, and nothing else changed") {
   const auto network = tagged_network({.name = "vnet_sdf"}, 31);
   const auto plain = tagged_network({.name = "vnet", .classes = 1}, 30);
@@ -155,6 +175,7 @@ TEST_CASE("gradients of small networks with all outputs, with dropout") {
   check_network_gradient({.name = "cvbm", .filters = 2}, volume);
   check_network_gradient({.name = "cvbm_2d", .filters = 2}, slices);
   check_network_gradient({.name = "vnet_sdf", .filters = 2}, volume);
+  check_network_gradient({.name = "vnet_dycon", .filters = 2}, volume);
   check_network_gradient({.name = "resvnet", .filters = 1}, volume);
 }
 

@@ -241,6 +241,7 @@ TEST_CASE("dycon: networks without embeddings are refused") {
   const auto method = make_dycon({});
   MethodSetup setup;
   CHECK_THROWS_WITH_AS(method->build(setup),
-                       doctest::Contains("found 'vnet', expected one of unet3d_dycon, unet3d_dycon_aspp"),
+                       doctest::Contains("found 'vnet', expected one of unet3d_dycon, unet3d_dycon_aspp, "
+                                         "vnet_dycon"),
                        UsageError);
 }
