@@ -149,7 +149,8 @@ struct Benchmark {
 };
 
 std::vector<Benchmark> benchmarks() {
-  BenchOptions one_sample, once;
+  BenchOptions method_batch, one_sample, once;
+  method_batch.batch = 4;
   one_sample.batch = 1;
   once.iterations = 1;
   return {
@@ -157,6 +158,12 @@ std::vector<Benchmark> benchmarks() {
        "Forward, backward and update of a training step, and its memory",
        bench_step,
        {"network", "norm", "filters", "classes", "patch", "batch", "precision", "mode", "method", "profile"}},
+      {"methods",
+       "An iteration of every method, and its memory, beside supervised training",
+       bench_methods,
+       {"network", "filters", "classes", "patch", "batch", "precision"},
+       true,
+       method_batch},
       {"scaling",
        "Time and memory per voxel of training steps with patches of several sizes",
        bench_scaling,

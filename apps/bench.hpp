@@ -56,6 +56,10 @@ struct BenchReport {
 /// iterations of a method's last phase: median seconds, peak memory by tag.
 BenchReport bench_step(const BenchOptions& options);
 
+/// An iteration of every method's last phase, each on its first network for volumes (slices when the patch
+/// has one plane): seconds and peak memory, and their ratios to supervised training with the same batch.
+BenchReport bench_methods(const BenchOptions& options);
+
 /// The supervised step at several patch sizes: nanoseconds and bytes per voxel.
 BenchReport bench_scaling(const BenchOptions& options);
 

@@ -114,8 +114,6 @@ Measured method_iteration(const BenchOptions& options, Json& details) {
   sized.batch = phase.labeled + phase.unlabeled;
   const Batch batch{random_tensor(sized.shape(options.network.in_channels), DType::f32, device, 1),
                     ellipsoid_labels(sized.shape(1), device), phase.labeled};
-  std::printf("phase %s: %lld labelled + %lld unlabelled samples\n", phase.name.c_str(),
-              static_cast<long long>(phase.labeled), static_cast<long long>(phase.unlabeled));
   details["phase"] = phase.name;
   details["labeled"] = phase.labeled;
   details["unlabeled"] = phase.unlabeled;
@@ -147,6 +145,11 @@ BenchReport bench_step(const BenchOptions& options) {
   const Measured measured = options.evaluation       ? evaluation_forward(options)
                             : options.method.empty() ? supervised_step(options)
                                                      : method_iteration(options, report.details);
+  if (!options.method.empty()) {
+    std::printf("phase %s: %lld labelled + %lld unlabelled samples\n",
+                report.details["phase"].get<std::string>().c_str(),
+                report.details["labeled"].get<long long>(), report.details["unlabeled"].get<long long>());
+  }
   std::printf("%-12s %12s %12s %12s\n", "part", "s", "conv GFLOP", "GFLOP/s");
   for (size_t i = 0; i < measured.parts.size(); ++i) {
     const double seconds = measured.seconds[i], gflop = gflop_of(measured.parts[i], options);
@@ -167,6 +170,50 @@ BenchReport bench_step(const BenchOptions& options) {
     line(name_of(static_cast<MemoryTag>(tag)), measured.memory.peak[tag]);
   }
   line("total", measured.memory.peak_total);
+  return report;
+}
+
+/// The first of the method's networks for volumes, or for slices where the patch is one; empty when it has
+/// none. Methods that take any network get the one of the options.
+std::string network_of(const MethodInfo& info, const BenchOptions& options) {
+  if (info.networks.empty()) return options.network.name;
+  for (const std::string& name : info.networks) {
+    const bool slices = make_network({.name = name})->divisor()[0] == 1;
+    if (slices == (options.patch[0] == 1)) return name;
+  }
+  return "";
+}
+
+BenchReport bench_methods(const BenchOptions& options) {
+  std::vector<std::string> names{"supervised"};
+  for (const MethodInfo& info : registered_methods()) {
+    if (info.name != names.front()) names.push_back(info.name);
+  }
+  BenchReport report;
+  std::printf("%-14s %-18s %10s %10s %12s %10s\n", "method", "network", "s", "/supervised", "peak",
+              "/supervised");
+  double first_seconds = 0, first_peak = 0;
+  for (const std::string& name : names) {
+    BenchOptions own = options;
+    own.method = name;
+    own.network.name = network_of(find_method(name), options);
+    if (own.network.name.empty()) continue;
+    release_cached_memory(options.device);
+    const Measured measured = method_iteration(own, report.details);
+    const double seconds = measured.seconds[0];
+    const auto peak = static_cast<double>(measured.memory.peak_total);
+    if (first_seconds == 0) first_seconds = seconds, first_peak = peak;
+    std::printf("%-14s %-18s %10.4f %10.2f %12s %10.2f\n", name.c_str(), own.network.name.c_str(), seconds,
+                seconds / first_seconds, format_bytes(measured.memory.peak_total).c_str(), peak / first_peak);
+    std::fflush(stdout);
+    report.rows.push_back({{"method", name},
+                           {"network", own.network.name},
+                           {"seconds", seconds},
+                           {"times_supervised", seconds / first_seconds},
+                           {"peak_bytes", measured.memory.peak_total},
+                           {"peak_times_supervised", peak / first_peak}});
+  }
+  report.details.clear();
   return report;
 }
 

@@ -32,6 +32,7 @@ struct Row {
   std::array<std::vector<double>, kScores> values;  ///< foreground scores, one per case and seed
   std::array<std::vector<double>, kScores> seed_means;
   double seconds_per_iteration = 0;
+  double peak_memory = 0;  ///< largest of the seeds, bytes
 };
 
 nlohmann::json read_json(const std::string& path) {
@@ -64,6 +65,7 @@ nlohmann::json finished_run(RunConfig config, const std::string& method, int64_t
   json["seed"] = seed;
   json["seconds_per_iteration"] =
       t.iterations > 0 ? (t.seconds - t.validation_seconds) / static_cast<double>(t.iterations) : 0.0;
+  json["peak_memory"] = outcome.peak_memory;
   for (const CaseResult& c : outcome.evaluation->cases) {
     const auto scores = c.foreground();
     nlohmann::json entry{{"case", c.name}};
@@ -77,6 +79,7 @@ nlohmann::json finished_run(RunConfig config, const std::string& method, int64_t
 
 void add_run(Row& row, const nlohmann::json& run) {
   row.seconds_per_iteration += run["seconds_per_iteration"].get<double>();
+  row.peak_memory = std::max(row.peak_memory, run.value("peak_memory", 0.0));  // older runs lack it
   for (size_t i = 0; i < kScores; ++i) {
     std::vector<double> values;
     for (const auto& c : run["cases"]) {
@@ -90,8 +93,8 @@ void add_run(Row& row, const nlohmann::json& run) {
 
 std::string table(const std::vector<Row>& rows, size_t seeds) {
   char line[256];
-  std::snprintf(line, sizeof line, "%-18s %17s %17s %17s %17s %8s\n", "method", "Dice %", "Jaccard %",
-                "95HD voxel", "ASD voxel", "s/it");
+  std::snprintf(line, sizeof line, "%-18s %17s %17s %17s %17s %8s %8s\n", "method", "Dice %", "Jaccard %",
+                "95HD voxel", "ASD voxel", "s/it", "MiB");
   std::string out = line;
   const auto append = [&](const std::string& name, const Row& row, const auto& values) {
     std::snprintf(line, sizeof line, "%-18s", name.c_str());
@@ -102,7 +105,7 @@ std::string table(const std::vector<Row>& rows, size_t seeds) {
       std::snprintf(line, sizeof line, " %8.2f +- %5.2f", scale * s.mean, scale * s.standard_deviation);
       out += line;
     }
-    std::snprintf(line, sizeof line, " %8.3f\n", row.seconds_per_iteration);
+    std::snprintf(line, sizeof line, " %8.3f %8.0f\n", row.seconds_per_iteration, row.peak_memory / 1048576);
     out += line;
   };
   for (const Row& row : rows) append(row.method, row, row.values);
@@ -135,7 +138,7 @@ void add_compare_command(CLI::App& app) {
     std::vector<Row> rows;
     for (const std::string& method : arguments->methods) {
       find_method(method);
-      rows.push_back({method, {}, {}, 0});
+      rows.push_back({method, {}, {}, 0, 0});
     }
     nlohmann::json runs = nlohmann::json::array();
     for (Row& row : rows) {

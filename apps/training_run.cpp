@@ -296,6 +296,7 @@ RunOutcome execute_run(RunConfig config, const RunRequest& request) {
   if (request.profile) enable_profile(true);
   RunOutcome outcome;
   outcome.training = train(*method, setup, data, options);
+  outcome.peak_memory = memory_statistics(device).peak_total;
   if (request.profile) print_profile(device);
   enable_profile(false);
   if (!split.validation.empty() && setup.precision != DType::f64) {

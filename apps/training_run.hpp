@@ -20,6 +20,7 @@ struct RunRequest {
 
 struct RunOutcome {
   TrainingResult training;
+  int64_t peak_memory = 0;               ///< bytes in use on the device at the highest point of training
   std::optional<Evaluation> evaluation;  ///< of the final weights on the validation cases, if there are any
 };
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "methods/method.hpp"
 #include "tests/run_program.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -95,6 +96,22 @@ TEST_CASE("bench step: whole iterations of a method") {
   CHECK(report["settings"]["method"] == "bcp");
   CHECK(report["labeled"].get<int>() + report["unlabeled"].get<int>() >= 4);
   CHECK(row(report, "part", "iteration")["seconds"] > 0.0);
+}
+
+TEST_CASE("bench methods: every method beside supervised training, on volumes and on slices") {
+  const Json volumes =
+      bench("methods --filters 2 --patch 16x16x16 --batch 4 --iterations 1 --device cpu")["rows"];
+  CHECK(volumes.size() == registered_methods().size());
+  CHECK(volumes[0]["method"] == "supervised");
+  CHECK(volumes[0]["times_supervised"] == 1);
+  for (const Json& row : volumes) {
+    CHECK(row["seconds"].get<double>() > 0);
+    CHECK(row["peak_times_supervised"].get<double>() > 0);
+  }
+  const Json slices = bench(
+      "methods --network unet2d --filters 2 --patch 1x32x32 --batch 4 --iterations 1 --device cpu")["rows"];
+  CHECK(slices.size() < volumes.size());
+  for (const Json& row : slices) CHECK(row["network"] != "vnet");
 }
 
 TEST_CASE("bench scaling: one row per patch") {
