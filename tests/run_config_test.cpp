@@ -4,9 +4,12 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <functional>
 
 #include "apps/training_options.hpp"
+#include "layers/network.hpp"
+#include "methods/method.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace semivox;
@@ -165,4 +168,35 @@ TEST_CASE("run config: a method's network is taken when nobody names one, and ot
   config.set("network.name", "vnet", "my.toml:4");
   CHECK(usage_error([&] { config.choose_network_for("dtc"); }) ==
         "my.toml:4: network.name: found 'vnet', expected vnet_sdf for method dtc");
+}
+
+TEST_CASE("presets: every file in configs/ is read, and its methods take its network, options and patch") {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(SEMIVOX_TEST_DATA "/../../configs")) {
+    const std::string path = entry.path().string();
+    CAPTURE(path);
+    RunConfig preset;
+    preset.read_file(path);
+    int methods = 0;
+    for (const MethodInfo& info : registered_methods()) {
+      const std::string method = preset.value("train.method");
+      if (!method.empty() && method != info.name) continue;
+      CAPTURE(info.name);
+      RunConfig config = preset;
+      config.keep_options_of(info.name, false);
+      // A preset for any method may name a network that some do not train.
+      if (method.empty() && !usage_error([&] { config.choose_network_for(info.name); }).empty()) continue;
+      config.choose_network_for(info.name);
+      OptionReader reader(config.method_options());
+      CHECK(info.make(reader) != nullptr);
+      CHECK_NOTHROW(reader.finish(info.name));
+      const auto divisor = make_network({.name = config.value("network.name")})->divisor();
+      const auto patch = config.extent("train.patch");
+      for (size_t axis = 0; axis < 3; ++axis) CHECK(patch[axis] % divisor[axis] == 0);
+      ++methods;
+    }
+    CHECK(methods > 0);
+    ++files;
+  }
+  CHECK(files >= 30);
 }
