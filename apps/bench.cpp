@@ -149,7 +149,9 @@ struct Benchmark {
 };
 
 std::vector<Benchmark> benchmarks() {
-  BenchOptions method_batch, one_sample, once;
+  BenchOptions method_batch, one_sample, once, embedded;
+  embedded.patch = {112, 112, 96};  // DyCON's largest
+  embedded.batch = 8;
   method_batch.batch = 4;
   one_sample.batch = 1;
   once.iterations = 1;
@@ -178,6 +180,12 @@ std::vector<Benchmark> benchmarks() {
        "Each of our own kernels: GB/s, and the share of a copy's",
        bench_kernels,
        {"filters", "classes", "patch", "batch", "precision", "filter"}},
+      {"contrast",
+       "FeCL and InfoNCE between the embeddings of a patch: time and memory",
+       bench_contrast,
+       {"patch", "batch"},
+       true,
+       embedded},
       {"data",
        "Reading and caching a data set, drawing augmented batches",
        bench_data,

@@ -71,6 +71,10 @@ BenchReport bench_layers(const BenchOptions& options);
 /// device reaches in the same run.
 BenchReport bench_kernels(const BenchOptions& options);
 
+/// FeCL and InfoNCE on the embeddings of a patch: milliseconds of both directions, and bytes beyond the
+/// operands.
+BenchReport bench_contrast(const BenchOptions& options);
+
 /// Reading and caching a data set, and drawing batches from it.
 BenchReport bench_data(const BenchOptions& options);
 

@@ -45,6 +45,8 @@ for precision in f32 bf16; do
   bench "scaling-$precision" scaling --device "$device" --precision $precision
   bench "whole-volume-$precision" predict --whole-volume --device "$device" --precision $precision
 done
+bench methods methods --device "$device" --patch 112x112x80 --precision bf16 --iterations 2
+bench contrast contrast --device "$device"
 bench data data --device "$device" ${SEMIVOX_LA:+--data "$SEMIVOX_LA"}
 bench metrics metrics
 compare torch compare_pytorch --device "${device/auto/cpu}"

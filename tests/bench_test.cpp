@@ -166,6 +166,16 @@ TEST_CASE("bench kernels: a rate and a share of the copy's for each") {
   }
 }
 
+TEST_CASE("bench contrast: both losses, in less memory than a matrix of all pairs") {
+  const Json rows = bench("contrast --patch 64x64x64 --batch 2 --iterations 1 --device cpu")["rows"];
+  REQUIRE(rows.size() == 2);
+  for (const Json& row : rows) {
+    CHECK(row["forward_ms"].get<double>() > 0);
+    CHECK(row["backward_ms"].get<double>() > 0);
+  }
+  CHECK(rows[1]["bytes_beyond_operands"].get<int64_t>() < int64_t{4096} * 4096 * 4);
+}
+
 TEST_CASE("bench: --filter keeps the rows whose name contains the word, and the copy") {
   const std::string size = " --filters 4 --patch 16x16x16 --batch 1 --iterations 1 --device cpu";
   const Json kernels = bench("kernels --filter softmax" + size)["rows"];
