@@ -135,6 +135,12 @@ const std::map<std::string, BenchSetting>& settings() {
        word_setting("--reference", &O::reference, "Label map, NIfTI (default: a synthetic one)")},
       {"profile",
        flag_setting("--profile", &O::profile, "Print the per-op timer table of one more iteration")},
+      {"recompute",
+       {[](CLI::App& app, O& o) {
+          app.add_flag("--recompute", o.network.recompute,
+                       "Compute cheap convolutions again in backward instead of keeping them");
+        },
+        [](const O& o) { return o.network.recompute; }}},
       {"whole-volume", flag_setting("--whole-volume", &O::whole_volume, "The whole scan as one window")}};
   return all;
 }
@@ -159,7 +165,8 @@ std::vector<Benchmark> benchmarks() {
       {"step",
        "Forward, backward and update of a training step, and its memory",
        bench_step,
-       {"network", "norm", "filters", "classes", "patch", "batch", "precision", "mode", "method", "profile"}},
+       {"network", "norm", "filters", "classes", "patch", "batch", "precision", "mode", "method", "recompute",
+        "profile"}},
       {"methods",
        "An iteration of every method, and its memory, beside supervised training",
        bench_methods,
@@ -169,7 +176,7 @@ std::vector<Benchmark> benchmarks() {
       {"scaling",
        "Time and memory per voxel of training steps with patches of several sizes",
        bench_scaling,
-       {"network", "norm", "filters", "classes", "patches", "batch", "precision"},
+       {"network", "norm", "filters", "classes", "patches", "batch", "precision", "recompute"},
        true,
        one_sample},
       {"layers",

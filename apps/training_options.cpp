@@ -78,6 +78,11 @@ std::shared_ptr<TrainingOptions> add_training_options(CLI::App& command) {
             help)
         ->group(entry.group);
   }
+  command
+      .add_flag_callback(
+          "--recompute", [options] { options->given.emplace_back("train.recompute", "true"); },
+          "Compute cheap convolutions again in backward: less memory, the same bits")
+      ->group("Training");
   return options;
 }
 

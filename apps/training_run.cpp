@@ -65,6 +65,7 @@ MethodSetup method_setup(const RunConfig& config, const io::DatasetFolder& folde
   setup.network.norm = config.value("network.norm");
   if (config.value("network.dropout") != "auto") setup.network.dropout = config.number("network.dropout", 0);
   setup.network.residual = config.flag("network.residual");
+  setup.network.recompute = config.flag("train.recompute");
   setup.network.in_channels = static_cast<int64_t>(folder.channels.size());
   setup.network.classes = folder.classes();
   setup.precision = parse_precision(config.value("train.precision"));
@@ -109,7 +110,7 @@ nlohmann::json case_names(const io::DatasetFolder& folder, const std::vector<int
 
 /// Settings that may differ between a run and its continuation: where things are and how they are reported.
 bool may_change(const std::string& key) {
-  return key == "data.folder" || key == "train.device" || key == "train.init" ||
+  return key == "data.folder" || key == "train.device" || key == "train.recompute" || key == "train.init" ||
          key == "train.report_every" || key == "train.checkpoint_every" || key == "train.dump_every" ||
          key.rfind("window.", 0) == 0;
 }

@@ -82,6 +82,10 @@ class ParameterSet {
   const Tensor& buffer_values() const { return buffer_values_; }
   bool trainable() const { return gradients_.defined(); }
 
+  /// Whether ops with these parameters make cheap results again for backward instead of keeping them.
+  bool recompute() const { return recompute_; }
+  void set_recompute(bool recompute) { recompute_ = recompute; }
+
   /// Number of trained scalars, as papers count them.
   int64_t parameter_count() const;
 
@@ -91,6 +95,7 @@ class ParameterSet {
  private:
   std::deque<Parameter> parameters_, buffers_;
   Tensor values_, gradients_, buffer_values_;
+  bool recompute_ = false;
   std::shared_ptr<uint64_t> version_;
   uint64_t buffer_version_ = 1;  // grows with every change of values or buffers
 };

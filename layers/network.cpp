@@ -22,6 +22,7 @@ void Network::allocate(DType precision, Device device, bool trainable) {
   SEMIVOX_CHECK(precision == DType::f32 || precision == DType::bf16 || precision == DType::f64,
                 name_of(precision));
   precision_ = precision;
+  parameters_.set_recompute(options_.recompute);
   parameters_.allocate(precision == DType::f64 ? DType::f64 : DType::f32, device, trainable);
 }
 

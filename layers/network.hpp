@@ -12,7 +12,7 @@
 
 namespace semivox {
 
-/// What a network is built from; written into every checkpoint.
+/// What a network is built from; all but the last is written into every checkpoint.
 struct NetworkOptions {
   static constexpr double kPublished = -1;
 
@@ -23,6 +23,10 @@ struct NetworkOptions {
   std::string norm = "auto";    ///< none, batchnorm, groupnorm or instancenorm; auto: as published
   double dropout = kPublished;  ///< probability; what is dropped where depends on the network; 0: nothing
   bool residual = false;
+
+  /// How it runs, not what it is: convolutions with few multiplications per output are computed again in
+  /// backward instead of being kept. The same bits with less memory.
+  bool recompute = false;
 };
 
 /// One forward pass's mode.

@@ -44,6 +44,27 @@ void conv_backward(const ConvLayer& layer, const Variable& x, DType dtype, const
   }
 }
 
+/// Multiplications per output up to which a convolution may be made again: the layer that reads the image,
+/// those that double or halve the grid, 1^3 ones. They hold half of the V-Net's kept bytes and 4 % of its
+/// arithmetic.
+constexpr int64_t kCheap = 256;
+
+bool is_cheap(const kernels::ConvGeometry& g) {
+  int64_t taps = 1, overlap = 1;
+  for (size_t axis = 0; axis < 3; ++axis) {
+    taps *= g.kernel[axis];
+    if (g.transposed) overlap *= g.stride[axis];  // a transposed one reaches an output by taps / strides
+  }
+  return g.in_channels * taps <= kCheap * overlap;
+}
+
+/// y = conv(x) + bias.
+Tensor convolve(const ConvLayer& layer, const Tensor& x) {
+  Tensor y = Tensor::empty(layer.geometry.output_shape(x.shape()), x.dtype(), x.device());
+  kernels::conv_forward(layer.geometry, x, layer.weights(), layer.bias_value(), y);
+  return y;
+}
+
 /// A block's result without gradients: normalisation and activation go into the convolution where they can.
 Tensor evaluate_block(const Tensor& x, const ConvLayer& layer, const kernels::NormBlock& block,
                       const Tensor& skip) {
@@ -75,10 +96,10 @@ Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels:
     return Variable(evaluate_block(x.value(), layer, block, skip_value));
   }
   const DType dtype = x.value().dtype();
-  Tensor y = Tensor::empty(layer.geometry.output_shape(x.shape()), dtype, x.value().device());
-  kernels::conv_forward(layer.geometry, x.value(), layer.weights(), layer.bias_value(), y);
+  Tensor y = convolve(layer, x.value());
   kernels::NormSaved saved;
   Tensor out = kernels::norm_forward(block, call, y, skip_value, saved);
+  if (layer.set->recompute() && is_cheap(layer.geometry)) y = Tensor();
   if (block.norm == kernels::Norm::batch && call.batch_statistics) layer.set->touch_buffers();
   std::vector<Variable> inputs{x};
   if (skip.defined()) inputs.push_back(skip);
@@ -87,13 +108,15 @@ Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels:
     const bool before = call.skip_mode == kernels::Skip::before;
     if (call.skip_mode == kernels::Skip::after) other.add_gradient(d_out);
     Tensor d_skip;
+    const Tensor own = y.defined() ? y : convolve(layer, source.value());
     const Tensor dy =
-        kernels::norm_backward(block, call, y, before ? other.value() : Tensor(), saved, d_out, &d_skip);
+        kernels::norm_backward(block, call, own, before ? other.value() : Tensor(), saved, d_out, &d_skip);
     if (before) other.add_gradient(d_skip);
     conv_backward(layer, source, dtype, dy);
   };
-  const auto recompute = [other, y, saved, call, &block] {
-    return kernels::norm_apply(block, call, y, other.defined() ? other.value() : Tensor(), saved);
+  const auto recompute = [source, other, y, saved, call, &layer, &block] {
+    const Tensor own = y.defined() ? y : convolve(layer, source.value());
+    return kernels::norm_apply(block, call, own, other.defined() ? other.value() : Tensor(), saved);
   };
   return Variable::result(out, inputs, layer.set->trainable(), backward, recompute);
 }

@@ -37,8 +37,9 @@ struct ConvLayer {
 Variable conv(const Variable& x, const ConvLayer& layer, bool logits = false);
 
 /// out = act(norm(conv(x)) [+ skip]) [+ skip], with dropout of whole channels: see kernels/norm.hpp. Keeps x,
-/// the convolution's output and the sums of the statistics; out itself is made again from these when a later
-/// op's backward wants it. Without gradients a fixed normalisation goes into the weights.
+/// the convolution's output (or makes it again where that is cheap and ParameterSet::recompute says so) and
+/// the sums of the statistics; out itself is made again from these when a later op's backward wants it.
+/// Without gradients a fixed normalisation goes into the weights.
 Variable conv_norm_act(const Variable& x, const ConvLayer& layer, const kernels::NormBlock& block,
                        kernels::NormCall call, const Variable& skip = {});
 

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "engine/memory.hpp"
 #include "methods/supervised_loss.hpp"
 #include "tests/network_check.hpp"
 
@@ -31,6 +32,22 @@ std::vector<double> logits_of(Network& network) {
   return logits.value().to_doubles();
 }
 
+/// Of all logits that the network gives, in training with dropout.
+Variable training_loss(Network& network) {
+  const Shape shape = small_shape(network);
+  const Tensor labels = Tensor::empty(shape, DType::u8, {});
+  for (int64_t i = 0; i < labels.elements(); ++i) labels.data<uint8_t>()[i] = i % 7 < 3;
+  Random random(1, 2);
+  const NetworkOutput output =
+      network.forward_all(Variable(tagged_image(shape, DType::f32)), {true, &random});
+  Variable loss = supervised_loss(output.logits, labels, true).loss;
+  for (const Variable& logits : output.auxiliary) {
+    CHECK(logits.shape() == output.logits.shape());
+    loss = loss + supervised_loss(logits, labels, true).loss;
+  }
+  return loss;
+}
+
 double root_mean_square(const std::vector<double>& values) {
   double sum = 0;
   for (const double v : values) sum += v * v;
@@ -57,24 +74,34 @@ TEST_CASE("every network: training gives finite gradients") {
     for (const DType precision : {DType::f32, DType::bf16}) {
       INFO(name, " in ", std::string(name_of(precision)));
       const auto network = small_network(name, precision, true);
-      const Shape shape = small_shape(*network);
-      const Tensor labels = Tensor::empty(shape, DType::u8, {});
-      for (int64_t i = 0; i < labels.elements(); ++i) labels.data<uint8_t>()[i] = i % 7 < 3;
-      Random random(1, 2);
-      const NetworkOutput output =
-          network->forward_all(Variable(tagged_image(shape, DType::f32)), {true, &random});
-      Variable loss = supervised_loss(output.logits, labels, true).loss;
-      for (const Variable& logits : output.auxiliary) {
-        CHECK(logits.shape() == output.logits.shape());
-        loss = loss + supervised_loss(logits, labels, true).loss;
-      }
-      loss.backward();
+      training_loss(*network).backward();
       double sum = 0;
       for (const double g : network->parameters().gradients().to_doubles()) sum += std::abs(g);
       CHECK(std::isfinite(sum));
       const Parameter& first = network->parameters().parameters().front();
       CHECK(root_mean_square(first.gradient.to_doubles()) > 0);
     }
+  }
+}
+
+TEST_CASE("every network: recomputing gives the same bits, and a V-Net keeps half") {
+  const auto gradients = [](const std::string& name, bool recompute, int64_t* kept) {
+    const auto network = make_network({.name = name, .filters = 4, .recompute = recompute});
+    network->allocate(DType::f32, {}, true);
+    fill_by_tags(network->parameters());
+    network->parameters().zero_gradients();
+    const int64_t before = memory_statistics({}).live[static_cast<size_t>(MemoryTag::activations)];
+    const Variable loss = training_loss(*network);
+    *kept = memory_statistics({}).live[static_cast<size_t>(MemoryTag::activations)] - before;
+    loss.backward();
+    return network->parameters().gradients().to_doubles();
+  };
+  for (const std::string& name : network_names()) {
+    INFO(name);
+    int64_t kept = 0, all = 0;
+    CHECK(gradients(name, true, &kept) == gradients(name, false, &all));
+    CHECK(kept <= all);
+    if (name == "vnet") CHECK(kept < 0.6 * static_cast<double>(all));
   }
 }
 
