@@ -18,7 +18,6 @@ namespace {
 /// shapes alone.
 constexpr int64_t kTasks = 16;
 constexpr int64_t kPartialBytes = int64_t{8} << 20;
-constexpr int64_t kUnitsPerRun = 4;  // fewer do not pay for the sums that a run begins and ends with
 
 /// Tiles of a weight gradient that all its products pass over before the next ones.
 constexpr int64_t kCachedTiles = 128;
@@ -114,35 +113,44 @@ SEMIVOX_AVX512 void add_unit(const Tensor& x, const Tensor& dy, const Units& uni
   }
 }
 
+typedef double Doubles __attribute__((vector_size(64)));  // 8 channels
+typedef float Half __attribute__((vector_size(32), aligned(4), may_alias));
+
 /// G^T u: three taps' gradients from four transformed ones.
-SEMIVOX_AVX512 inline void transform_back(const Vector (&u)[4], Vector (&g)[3]) {
-  g[0] = u[0] + 0.5f * (u[1] + u[2]);
-  g[1] = 0.5f * (u[1] - u[2]);
-  g[2] = 0.5f * (u[1] + u[2]) + u[3];
+SEMIVOX_AVX512 inline void transform_back(const Doubles (&u)[4], Doubles (&g)[3]) {
+  g[0] = u[0] + 0.5 * (u[1] + u[2]);
+  g[1] = 0.5 * (u[1] - u[2]);
+  g[2] = 0.5 * (u[1] + u[2]) + u[3];
 }
 
-/// Adds to dw the gradients of input channel i and the outputs o ... o+15 from the runs' sums.
-SEMIVOX_AVX512 void collect_sixteen(const float* sums /* (runs, 16, 3, Ci, Co) */, int64_t runs, int64_t in,
-                                    int64_t out, int64_t i, int64_t o, float* dw /* (Co, Ci, 27) */) {
-  float taps[27][kLanes];
+/// Adds to dw the gradients of input channel i and the outputs o ... o+7 from the runs' sums.
+SEMIVOX_AVX512 void collect_eight(const float* sums /* (runs, 16, 3, Ci, Co) */, int64_t runs, int64_t in,
+                                  int64_t out, int64_t i, int64_t o, float* dw /* (Co, Ci, 27) */) {
+  constexpr int64_t kEight = 8;
+  float taps[27][kEight];
   for (int64_t kd = 0; kd < 3; ++kd) {
-    Vector rows[4][3];
+    Doubles rows[4][3];
     for (int64_t row = 0; row < 4; ++row) {
-      Vector u[4] = {};
+      Doubles u[4] = {};
       for (int64_t column = 0; column < 4; ++column) {
         const float* from = sums + (((4 * row + column) * 3 + kd) * in + i) * out + o;
-        for (int64_t run = 0; run < runs; ++run) u[column] += load(from + run * kPositions * 3 * in * out);
+        for (int64_t run = 0; run < runs; ++run) {
+          const Half part = *reinterpret_cast<const Half*>(from + run * kPositions * 3 * in * out);
+          u[column] += __builtin_convertvector(part, Doubles);
+        }
       }
       transform_back(u, rows[row]);
     }
     for (int64_t kw = 0; kw < 3; ++kw) {
-      const Vector column[4] = {rows[0][kw], rows[1][kw], rows[2][kw], rows[3][kw]};
-      Vector g[3];
+      const Doubles column[4] = {rows[0][kw], rows[1][kw], rows[2][kw], rows[3][kw]};
+      Doubles g[3];
       transform_back(column, g);
-      for (int64_t kh = 0; kh < 3; ++kh) store(taps[(kd * 3 + kh) * 3 + kw], g[kh]);
+      for (int64_t kh = 0; kh < 3; ++kh) {
+        *reinterpret_cast<Half*>(taps[(kd * 3 + kh) * 3 + kw]) = __builtin_convertvector(g[kh], Half);
+      }
     }
   }
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
+  for (int64_t lane = 0; lane < kEight; ++lane) {
     float* to = dw + ((o + lane) * in + i) * 27;
     for (int64_t tap = 0; tap < 27; ++tap) to[tap] += taps[tap][lane];
   }
@@ -156,8 +164,7 @@ void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
   // Runs of units have partial sums of their own; where these are too large, the positions are split as well.
   const int64_t affordable =
       std::max<int64_t>(1, kPartialBytes / (count * static_cast<int64_t>(sizeof(float))));
-  const int64_t worthwhile = std::max<int64_t>(1, units.count() / kUnitsPerRun);
-  const int64_t runs = std::min({kTasks, affordable, worthwhile}), splits = runs < kTasks ? 4 : 1;
+  const int64_t runs = std::min({kTasks, affordable, units.count()}), splits = runs < kTasks ? 4 : 1;
   const Tensor partials = Tensor::zeros({1, runs * count, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
   float* sums = partials.data<float>();  // (runs, 16, 3, Ci, Co)
   const ThreadScratch scratch(columns_size(units, in) + input_size(units, in) + input_size(units, out));
@@ -169,8 +176,8 @@ void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
     }
   });
   parallel_blocks(in, kLanes, [&](int64_t begin, int64_t end) {
-    for (int64_t o = 0; o < out; o += kLanes) {
-      for (int64_t i = begin; i < end; ++i) collect_sixteen(sums, runs, in, out, i, o, dw.data<float>());
+    for (int64_t o = 0; o < out; o += 8) {
+      for (int64_t i = begin; i < end; ++i) collect_eight(sums, runs, in, out, i, o, dw.data<float>());
     }
   });
 }

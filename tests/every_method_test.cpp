@@ -49,10 +49,10 @@ const std::string& slices() {
 /// Two labelled and two unlabelled samples per batch. One thread: with little to do, waiting for the other
 /// takes longer.
 std::string train(const std::string& method, bool in_slices) {
-  return text("train --method ", method,
-              in_slices ? " --dims 2 --patch 32x32 --data " : " --patch 32x32x16 --data ",
-              in_slices ? slices() : volumes(), " --labeled 2 --filters 4 --batch 4 --iterations 20 --lr 0.1",
-              " --validate-every 0 --checkpoint-every 4 --device cpu --threads 1");
+  return text(
+      "train --method ", method, in_slices ? " --dims 2 --patch 32x32 --data " : " --patch 32x32x16 --data ",
+      in_slices ? slices() : volumes(), " --labeled 2 --filters 4 --batch 4 --iterations ", kIterations,
+      " --lr 0.1 --validate-every 0 --checkpoint-every ", kCheckpointEvery, " --device cpu --threads 1");
 }
 
 /// Losses of the last phase; every number in the log must be finite.
