@@ -45,8 +45,8 @@ void conv_backward(const ConvLayer& layer, const Variable& x, DType dtype, const
 }
 
 /// Multiplications per output up to which a convolution may be made again: the layer that reads the image,
-/// those that double or halve the grid, 1^3 ones. They hold half of the V-Net's kept bytes and 4 % of its
-/// arithmetic.
+/// those that double or halve the grid, 1^3 ones. Counted for the V-Net with 16 filters: 51 % of the kept
+/// values, 5 % of the forward pass' arithmetic.
 constexpr int64_t kCheap = 256;
 
 bool is_cheap(const kernels::ConvGeometry& g) {
