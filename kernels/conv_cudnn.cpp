@@ -1,19 +1,22 @@
 // Convolutions on the GPU by cuDNN's imperative interface, channels-last.
 //
-// For every layer shape the library's deterministic algorithms are timed once and the fastest is remembered.
-// f32 is computed exactly (no TF32) unless `allow_tf32`; bf16 adds up in f32. A shape that the library does
-// not take in this layout goes to kernels/conv_direct.cu. bf16 layers with f32 outputs (logits) are computed
-// in f32.
+// For every layer shape the library's deterministic algorithms are timed once and the fastest is remembered,
+// in a file for later runs, too. f32 is computed exactly (no TF32) unless `allow_tf32`; bf16 adds up in f32.
+// A shape that the library does not take in this layout goes to kernels/conv_direct.cu. bf16 layers with f32
+// outputs (logits) are computed in f32.
 #ifdef SEMIVOX_CUDA
 
 #include <cudnn.h>
 
+#include <cstdio>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/cuda_runtime.hpp"
+#include "kernels/algorithm_cache.hpp"
 #include "kernels/conv_direct.hpp"
 #include "kernels/conv_grids.hpp"
 
@@ -142,32 +145,29 @@ void describe_operands(Plan& plan, Pass pass, const ConvGeometry& g, const Tenso
       cudnnSetConvolutionNdDescriptor(plan.convolution, 3, padding.data(), stride.data(), dilation.data(),
                                       CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
       what);
-  SEMIVOX_CUDNN_CALL(cudnnSetConvolutionMathType(plan.convolution, math_type(fine.dtype())), what);
 }
 
-/// Takes the fastest deterministic algorithm from the library's measurements (sorted by time).
+/// The fastest deterministic algorithm of the library's measurements (sorted by time), if it has one that
+/// takes the operands in this layout.
 template <class Measurement>
-void choose(Plan& plan, cudnnStatus_t status, const std::vector<Measurement>& measured, int count,
-            const std::string& what) {
-  if (status != CUDNN_STATUS_SUCCESS) return;  // nothing to choose from in this layout
+std::optional<AlgorithmCache::Choice> fastest(cudnnStatus_t status, const std::vector<Measurement>& measured,
+                                              int count) {
+  if (status != CUDNN_STATUS_SUCCESS) return std::nullopt;
   for (int i = 0; i < count; ++i) {
     const Measurement& m = measured[static_cast<size_t>(i)];
     if (m.status != CUDNN_STATUS_SUCCESS || m.determinism != CUDNN_DETERMINISTIC) continue;
     if (m.memory > static_cast<size_t>(kWorkspaceLimit)) continue;
-    plan.algorithm = static_cast<int>(m.algo);
-    plan.workspace_bytes = m.memory;
-    plan.usable = true;
-    SEMIVOX_CUDNN_CALL(cudnnSetConvolutionMathType(plan.convolution, m.mathType), what);
-    return;
+    return AlgorithmCache::Choice{static_cast<int>(m.algo), static_cast<int>(m.mathType)};
   }
+  return std::nullopt;
 }
 
 /// Measures on the operands themselves, overwriting the one that the pass computes.
-void measure(Plan& plan, Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
-             const Tensor& weights) {
-  const std::string what = describe(pass, g, fine, coarse);
-  const int index = fine.device().index;
-  const cudnnHandle_t h = handle(index);
+std::optional<AlgorithmCache::Choice> measure(const Plan& plan, Pass pass, const Tensor& fine,
+                                              const Tensor& coarse, const Tensor& weights) {
+  SEMIVOX_CUDNN_CALL(cudnnSetConvolutionMathType(plan.convolution, math_type(fine.dtype())),
+                     name_of_pass(pass));
+  const cudnnHandle_t h = handle(fine.device().index);
   const Tensor workspace =
       Tensor::empty({1, kWorkspaceLimit, 1, 1, 1}, DType::u8, fine.device(), MemoryTag::workspace);
   const auto bytes = static_cast<size_t>(kWorkspaceLimit);
@@ -178,23 +178,94 @@ void measure(Plan& plan, Pass pass, const ConvGeometry& g, const Tensor& fine, c
       const auto status = cudnnFindConvolutionForwardAlgorithmEx(
           h, plan.fine, fine.raw(), plan.weights, weights.raw(), plan.convolution, plan.coarse, coarse.raw(),
           CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return choose(plan, status, measured, count, what);
+      return fastest(status, measured, count);
     }
     case Pass::to_fine: {
       std::vector<cudnnConvolutionBwdDataAlgoPerf_t> measured(CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT);
       const auto status = cudnnFindConvolutionBackwardDataAlgorithmEx(
           h, plan.weights, weights.raw(), plan.coarse, coarse.raw(), plan.convolution, plan.fine, fine.raw(),
           CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return choose(plan, status, measured, count, what);
+      return fastest(status, measured, count);
     }
     case Pass::weights: {
       std::vector<cudnnConvolutionBwdFilterAlgoPerf_t> measured(CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT);
       const auto status = cudnnFindConvolutionBackwardFilterAlgorithmEx(
           h, plan.fine, fine.raw(), plan.coarse, coarse.raw(), plan.convolution, plan.weights, weights.raw(),
           CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return choose(plan, status, measured, count, what);
+      return fastest(status, measured, count);
     }
   }
+  return std::nullopt;
+}
+
+/// Makes the plan run `choice`, and asks the library how much scratch memory that takes. False when it does
+/// not take the algorithm for this shape, which a table of another time may say.
+bool adopt(Plan& plan, Pass pass, AlgorithmCache::Choice choice, int device_index) {
+  const cudnnHandle_t h = handle(device_index);
+  const auto math = static_cast<cudnnMathType_t>(choice.math);
+  if (cudnnSetConvolutionMathType(plan.convolution, math) != CUDNN_STATUS_SUCCESS) return false;
+  size_t bytes = 0;
+  cudnnStatus_t status = CUDNN_STATUS_NOT_SUPPORTED;
+  switch (pass) {
+    case Pass::to_coarse:
+      status = cudnnGetConvolutionForwardWorkspaceSize(
+          h, plan.fine, plan.weights, plan.convolution, plan.coarse,
+          static_cast<cudnnConvolutionFwdAlgo_t>(choice.algorithm), &bytes);
+      break;
+    case Pass::to_fine:
+      status = cudnnGetConvolutionBackwardDataWorkspaceSize(
+          h, plan.weights, plan.coarse, plan.convolution, plan.fine,
+          static_cast<cudnnConvolutionBwdDataAlgo_t>(choice.algorithm), &bytes);
+      break;
+    case Pass::weights:
+      status = cudnnGetConvolutionBackwardFilterWorkspaceSize(
+          h, plan.fine, plan.coarse, plan.convolution, plan.weights,
+          static_cast<cudnnConvolutionBwdFilterAlgo_t>(choice.algorithm), &bytes);
+      break;
+  }
+  if (status != CUDNN_STATUS_SUCCESS || bytes > static_cast<size_t>(kWorkspaceLimit)) return false;
+  plan.algorithm = choice.algorithm;
+  plan.workspace_bytes = bytes;
+  plan.usable = true;
+  return true;
+}
+
+/// The choices of this run and of earlier ones on the same kind of GPU.
+AlgorithmCache& cache(int device_index) {
+  static std::map<std::string, AlgorithmCache> caches;
+  static std::map<int, AlgorithmCache*> by_device;
+  AlgorithmCache*& found = by_device[device_index];
+  if (found == nullptr) {
+    cudaDeviceProp properties{};
+    SEMIVOX_CUDA_CALL(cudaGetDeviceProperties(&properties, device_index));
+    const std::string path = algorithm_cache_path(text("cudnn-", cudnnGetVersion()), properties.name);
+    found = &caches.try_emplace(path, path).first->second;
+  }
+  return *found;
+}
+
+/// One line on stderr for every new problem with the file.
+void report_problem(const AlgorithmCache& cache) {
+  static std::string reported;
+  if (cache.problem() == reported) return;
+  reported = cache.problem();
+  std::fprintf(stderr, "note: %s\n", reported.c_str());
+}
+
+/// Takes the algorithm from the cache, or measures it.
+void choose_algorithm(Plan& plan, Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
+                      const Tensor& weights) {
+  const auto three = [](const std::array<int64_t, 3>& a) { return text(a[0], "x", a[1], "x", a[2]); };
+  const std::string shape = text(describe(pass, g, fine, coarse), ", stride ", three(g.stride), ", padding ",
+                                 three(g.padding), tf32_allowed ? ", tf32" : "");
+  const int device_index = fine.device().index;
+  AlgorithmCache& known = cache(device_index);
+  const auto remembered = known.find(shape);
+  if (!remembered || !adopt(plan, pass, *remembered, device_index)) {
+    const auto measured = measure(plan, pass, fine, coarse, weights);
+    if (measured && adopt(plan, pass, *measured, device_index)) known.remember(shape, *measured);
+  }
+  report_problem(known);
 }
 
 std::mutex& plan_mutex() {
@@ -202,7 +273,7 @@ std::mutex& plan_mutex() {
   return mutex;
 }
 
-/// The plan for these operands, measured at the first call. `weights` holds packed weights or takes their
+/// The plan for these operands, made at the first call. `weights` holds packed weights or takes their
 /// gradient.
 const Plan& plan_for(Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
                      const Tensor& weights) {
@@ -216,7 +287,7 @@ const Plan& plan_for(Pass pass, const ConvGeometry& g, const Tensor& fine, const
   const auto [entry, fresh] = plans.try_emplace(std::move(key));
   if (fresh) {
     describe_operands(entry->second, pass, g, fine, coarse);
-    measure(entry->second, pass, g, fine, coarse, weights);
+    choose_algorithm(entry->second, pass, g, fine, coarse, weights);
   }
   return entry->second;
 }

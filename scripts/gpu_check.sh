@@ -12,7 +12,9 @@ command -v nvidia-smi >/dev/null && gpu=$(nvidia-smi --query-gpu=name --format=c
 build=build
 semivox=$build/semivox
 work=runs/gpu-check
+rm -rf "$work"
 mkdir -p "$work" bench/results
+export SEMIVOX_CACHE=$work/cache  # measured here, not taken from earlier runs
 report=bench/results/$(date +%Y-%m-%d)-$(tr -cs 'A-Za-z0-9\n' '-' <<<"$gpu").md
 failures=0
 
@@ -55,7 +57,6 @@ fi
 
 # The same short run on both devices: the losses start equal and drift apart only by rounding.
 data=$work/data
-rm -rf "$work"
 $semivox data synth --out $data --cases 6 --size 48x48x32 --seed 7
 short_run() {
   $semivox train --method bcp --data $data --labeled 2 --out "$work/$1" --network vnet --filters 8 --patch 32x32x32 \
