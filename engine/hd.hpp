@@ -1,5 +1,6 @@
 // SEMIVOX_HD marks functions that run on the host and, in CUDA builds, on the device as well.
-// SEMIVOX_SHARED(float) tile[32]; declares a variable in the shared memory of a block.
+// SEMIVOX_SHARED(float) tile[32]; declares a variable in the shared memory of a block. SEMIVOX_UNROLL stands
+// before a loop over an array that is to live in registers, for which nvcc must know every index.
 #pragma once
 
 #ifdef __CUDACC__
@@ -9,4 +10,10 @@
 #endif
 #else
 #define SEMIVOX_HD
+#endif
+
+#ifdef __NVCC__
+#define SEMIVOX_UNROLL _Pragma("unroll")
+#else
+#define SEMIVOX_UNROLL
 #endif

@@ -1,23 +1,13 @@
 #include "kernels/norm.hpp"
 
 #include "engine/arithmetic.hpp"
-#include "kernels/channels.hpp"
+#include "kernels/norm_passes.hpp"
 
 namespace semivox::kernels {
 
 namespace {
 
-template <class T>
-struct Moments {
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
-  const T* y;  // (N, V, C)
-  int64_t channels;
-  SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c, double (&terms)[2]) const {
-    const double value = static_cast<compute_t<T>>(y[row * channels + c]);
-    terms[0] = value;
-    terms[1] = value * value;
-  }
-};
+using norm_passes::Activation;
 
 // Layout and statistics shared by the two small kernels that turn sums into per-(sample, channel)
 // coefficients.
@@ -101,53 +91,6 @@ struct FinalizeForward {
     const double b = beta != nullptr ? static_cast<double>(beta[c]) : 0.0;
     scale[i] = static_cast<P>(m * g * inverse_std);
     shift[i] = static_cast<P>(m * (b - mean * g * inverse_std));
-  }
-};
-
-template <class T, Skip kSkip>
-struct Apply {
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
-  using P = compute_t<T>;
-  const T* y;      // (N, V, C)
-  const T* skip;   // (N, V, C) or null
-  T* out;          // (N, V, C)
-  const P* scale;  // (N, C)
-  const P* shift;  // (N, C)
-  const P* slope;  // (C)
-  const P* drop;   // (N, C), Skip::before only
-  int64_t channels;
-  SEMIVOX_HD void operator()(int64_t n, int64_t row, int64_t c) const {
-    const int64_t i = row * channels + c, k = n * channels + c;
-    P z = static_cast<P>(y[i]) * scale[k] + shift[k];
-    if constexpr (kSkip == Skip::before) z += drop[k] * static_cast<P>(skip[i]);
-    P a = z > P(0) ? z : slope[c] * z;
-    if constexpr (kSkip == Skip::after) a += static_cast<P>(skip[i]);
-    out[i] = a;
-  }
-};
-
-template <class T, Skip kSkip>
-struct BackwardSums {
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
-  using P = compute_t<T>;
-  const T* y;
-  const T* skip;
-  const T* d_out;
-  const P* scale;
-  const P* shift;
-  const P* slope;
-  const P* drop;
-  int64_t channels;
-  // Sums of dz, dz * y and (below zero) d_out * z, where z is what enters the activation.
-  SEMIVOX_HD void operator()(int64_t n, int64_t row, int64_t c, double (&terms)[3]) const {
-    const int64_t i = row * channels + c, k = n * channels + c;
-    const P value = static_cast<P>(y[i]), d = static_cast<P>(d_out[i]);
-    P z = value * scale[k] + shift[k];
-    if constexpr (kSkip == Skip::before) z += drop[k] * static_cast<P>(skip[i]);
-    const P dz = z > P(0) ? d : slope[c] * d;
-    terms[0] = dz;
-    terms[1] = static_cast<double>(dz) * value;
-    terms[2] = z > P(0) ? P(0) : d * z;
   }
 };
 
@@ -236,32 +179,6 @@ struct FinalizeBackward {
   }
 };
 
-template <class T, Skip kSkip>
-struct BackwardApply {
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
-  using P = compute_t<T>;
-  const T* y;
-  const T* skip;
-  const T* d_out;
-  T* d_y;     // may be d_out itself
-  T* d_skip;  // Skip::before only
-  const P* scale;
-  const P* shift;
-  const P* slope;
-  const P* drop;
-  const P *a, *b, *k;  // (N, C)
-  int64_t channels;
-  SEMIVOX_HD void operator()(int64_t n, int64_t row, int64_t c) const {
-    const int64_t i = row * channels + c, j = n * channels + c;
-    const P value = static_cast<P>(y[i]), d = static_cast<P>(d_out[i]);
-    P z = value * scale[j] + shift[j];
-    if constexpr (kSkip == Skip::before) z += drop[j] * static_cast<P>(skip[i]);
-    const P dz = z > P(0) ? d : slope[c] * d;
-    if constexpr (kSkip == Skip::before) d_skip[i] = drop[j] * dz;
-    d_y[i] = a[j] * dz + b[j] * value + k[j];
-  }
-};
-
 template <class P>
 struct FillDrop {
   static constexpr bool kHostOnly = std::is_same_v<P, double>;
@@ -269,19 +186,6 @@ struct FillDrop {
   P* drop;
   SEMIVOX_HD void operator()(int64_t i) const {
     drop[i] = static_cast<P>(statistics.drop(i / statistics.channels, i % statistics.channels));
-  }
-};
-
-template <class T>
-struct Activate {
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
-  T* y;
-  const T* skip;  // or null
-  compute_t<T> slope;
-  SEMIVOX_HD void operator()(int64_t i) const {
-    const compute_t<T> z = y[i];
-    const compute_t<T> a = z > 0 ? z : slope * z;
-    y[i] = skip != nullptr ? a + static_cast<compute_t<T>>(skip[i]) : a;
   }
 };
 
@@ -373,6 +277,12 @@ T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
 }
 
+template <class P, Skip kSkip>
+Activation<P, kSkip> activation_of(const NormSaved& saved, const Tensor& drop, int64_t channels) {
+  return {saved.scale.data<P>(), saved.shift.data<P>(), saved.slope.data<P>(), data_or_null<P>(drop),
+          channels};
+}
+
 }  // namespace
 
 Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& y, const Tensor& skip,
@@ -388,8 +298,8 @@ Tensor norm_forward(const NormBlock& block, const NormCall& call, const Tensor& 
     using P = compute_t<T>;
     saved.sums = Tensor::zeros({1, shape.n * 2 * shape.c, 1, 1, 1}, DType::f64, device);
     if (block.norm != Norm::none && (call.batch_statistics || block.norm != Norm::batch)) {
-      sum_channels<2>(device, "norm.moments", shape.n, shape.voxels(), shape.c,
-                      Moments<T>{y.data<T>(), shape.c}, saved.sums.data<double>());
+      sum_channel_packs<2>(device, "norm.moments", shape.n, shape.voxels(), shape.c,
+                           norm_passes::Moments<T>{y.data<T>()}, saved.sums.data<double>());
     }
     saved.scale = per_channel<P>(shape.n * shape.c, device);
     saved.shift = per_channel<P>(shape.n * shape.c, device);
@@ -420,10 +330,9 @@ Tensor norm_apply(const NormBlock& block, const NormCall& call, const Tensor& y,
     const Tensor drop =
         drop_factors(statistics_of<P>(block, call, shape, saved.sums), call.skip_mode, device);
     with_skip(call.skip_mode, [&](auto mode) {
-      map_channels(
-          device, "norm.apply", shape.n, shape.voxels(), shape.c,
-          Apply<T, mode.value>{y.data<T>(), data_or_null<T>(skip), out.data<T>(), saved.scale.data<P>(),
-                               saved.shift.data<P>(), saved.slope.data<P>(), data_or_null<P>(drop), shape.c});
+      map_channel_packs(device, "norm.apply", shape.n, shape.voxels(), shape.c,
+                        norm_passes::Apply<T, mode.value>{activation_of<P, mode.value>(saved, drop, shape.c),
+                                                          y.data<T>(), data_or_null<T>(skip), out.data<T>()});
     });
   });
   return out;
@@ -452,23 +361,22 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
       d_slopes.fill_zero();
     }
     with_skip(call.skip_mode, [&](auto mode) {
-      sum_channels<3>(device, "norm.backward_sums", shape.n, shape.voxels(), shape.c,
-                      BackwardSums<T, mode.value>{y.data<T>(), data_or_null<T>(skip), d_out.data<T>(),
-                                                  saved.scale.data<P>(), saved.shift.data<P>(),
-                                                  saved.slope.data<P>(), data_or_null<P>(drop), shape.c},
-                      sums.data<double>());
+      const auto activation = activation_of<P, mode.value>(saved, drop, shape.c);
+      sum_channel_packs<3>(device, "norm.backward_sums", shape.n, shape.voxels(), shape.c,
+                           norm_passes::BackwardSums<T, mode.value>{activation, y.data<T>(),
+                                                                    data_or_null<T>(skip), d_out.data<T>()},
+                           sums.data<double>());
       map(device, "norm.backward_finalize", shape.n * shape.c,
           FinalizeBackward<P>{statistics, sums.data<double>(), data_of<P>(block.gamma),
                               gradient_of<P>(block.gamma), gradient_of<P>(block.beta),
                               gradient_of<P>(block.conv_bias),
                               shared_slope ? d_slopes.data<P>() : gradient_of<P>(block.prelu_slope),
                               a.data<P>(), b.data<P>(), k.data<P>()});
-      map_channels(device, "norm.backward_apply", shape.n, shape.voxels(), shape.c,
-                   BackwardApply<T, mode.value>{
-                       y.data<T>(), data_or_null<T>(skip), d_out.data<T>(), d_y.data<T>(),
-                       mode.value == Skip::before ? d_skip->data<T>() : nullptr, saved.scale.data<P>(),
-                       saved.shift.data<P>(), saved.slope.data<P>(), data_or_null<P>(drop), a.data<P>(),
-                       b.data<P>(), k.data<P>(), shape.c});
+      map_channel_packs(device, "norm.backward_apply", shape.n, shape.voxels(), shape.c,
+                        norm_passes::BackwardApply<T, mode.value>{
+                            activation, y.data<T>(), data_or_null<T>(skip), d_out.data<T>(), d_y.data<T>(),
+                            mode.value == Skip::before ? d_skip->data<T>() : nullptr, a.data<P>(),
+                            b.data<P>(), k.data<P>()});
     });
     if (shared_slope)
       map(device, "norm.add_slope", 1,
@@ -478,10 +386,15 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
 }
 
 void activate(Tensor& y, double slope, const Tensor& skip) {
+  const Shape shape = y.shape();
   dispatch_float(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    map(y.device(), "activate", y.elements(),
-        Activate<T>{y.data<T>(), data_or_null<T>(skip), static_cast<compute_t<T>>(slope)});
+    using P = compute_t<T>;
+    with_skip(skip.defined() ? Skip::after : Skip::none, [&](auto mode) {
+      map_channel_packs(
+          y.device(), "activate", shape.n, shape.voxels(), shape.c,
+          norm_passes::Activate<T, mode.value>{y.data<T>(), data_or_null<T>(skip), static_cast<P>(slope)});
+    });
   });
 }
 

@@ -1,6 +1,6 @@
-// The drivers of engine/launch.hpp and kernels/channels.hpp, emulated, around their block sizes. Values are
-// small integers, so that sums are exact in any order.
-#include "kernels/channels.hpp"
+// The drivers of engine/launch.hpp, kernels/channels.hpp and kernels/channel_packs.hpp, emulated, around
+// their block sizes. Values are small integers, so that sums are exact in any order.
+#include "kernels/channel_packs.hpp"
 #include "tests/emulator/compare.hpp"
 
 using namespace semivox;
@@ -47,6 +47,34 @@ struct ChannelTerms {
   int64_t channels;
   SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t c, double (&terms)[K]) const {
     for (int k = 0; k < K; ++k) terms[k] = (k + 1) * x[row * channels + c];
+  }
+};
+
+/// out += x * factor of (sample, channel); sums of x, 2x and 3x.
+template <class T>
+struct PackTerms {
+  using element = T;
+  struct Channel {
+    float factor;
+  };
+  const T* x;  // (rows, channels)
+  T* out;      // (rows, channels)
+  SEMIVOX_HD Channel channel(int64_t sample, int64_t c) const {
+    return {static_cast<float>(sample + c % 7 + 1)};
+  }
+  template <int W>
+  SEMIVOX_HD void apply(const Channel (&channels)[W], int64_t i) const {
+    const Pack<T, W> xs = load_pack<W>(x + i);
+    Pack<T, W> outs = load_pack<W>(out + i);
+    for (int w = 0; w < W; ++w) outs[w] = outs[w] + channels[w].factor * xs[w];
+    store_pack(out + i, outs);
+  }
+  template <int W>
+  SEMIVOX_HD void add(const Channel (&channels)[W], int64_t i, double (&sums)[3][W]) const {
+    const Pack<T, W> xs = load_pack<W>(x + i);
+    for (int w = 0; w < W; ++w) {
+      for (int k = 0; k < 3; ++k) sums[k][w] += (k + 1) * xs[w] * channels[w].factor;
+    }
   }
 };
 
@@ -135,6 +163,54 @@ TEST_CASE("emulated sum_channels") {
       });
     }
   }
+}
+
+TEST_CASE("emulated packs of channels") {
+  // 1, 3: no packs; 24: packs that do not divide a warp; 8, 64, 256: they do; 512: more than a warp of them
+  // (f32).
+  for (const int64_t channels : {1, 3, 8, 24, 64, 256, 512}) {
+    for (const int64_t voxels : {0, 1, 129, 1030}) {
+      CAPTURE(channels);
+      CAPTURE(voxels);
+      const Tensor values = integers({3, channels, 1, 1, voxels}, 3);
+      compare({0}, [&](Device device) {
+        std::vector<Tensor> results;
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+          const Tensor x = cast(values, dtype).to(device);
+          const Tensor out = Tensor::zeros(x.shape(), dtype, device);
+          const Tensor sums = Tensor::empty({1, 3 * 3 * channels, 1, 1, 1}, DType::f64, device);
+          const auto run = [&](auto zero) {
+            using T = decltype(zero);
+            const PackTerms<T> terms{x.data<T>(), out.data<T>()};
+            kernels::map_channel_packs(device, "test", 3, voxels, channels, terms);
+            kernels::sum_channel_packs<3>(device, "test", 3, voxels, channels, terms, sums.data<double>());
+          };
+          dtype == DType::f32 ? run(float{}) : run(bf16{});
+          results.push_back(out);
+          results.push_back(sums);
+        }
+        return results;
+      });
+    }
+  }
+}
+
+TEST_CASE("emulated packs of channels: more of them than the largest grid has threads, one visit each") {
+  const int64_t voxels = 2048 * 256 / 2 + 77, channels = 16;  // two turns of the loop, the second a short one
+  Tensor ones = Tensor::empty({2, channels, 1, 1, voxels}, DType::bf16, kCpu);
+  fill(ones, 1);
+  const Tensor out = Tensor::zeros(ones.shape(), DType::bf16, kEmulated);
+  const Tensor source = ones.to(kEmulated);
+  kernels::map_channel_packs(kEmulated, "test", 2, voxels, channels,
+                             PackTerms<bf16>{source.data<bf16>(), out.data<bf16>()});
+  const Tensor found = out.to(kCpu);
+  const bf16* all = found.data<bf16>();  // (2, V, C)
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < found.elements(); ++i) {
+    const int64_t sample = i / (voxels * channels), c = i % channels;
+    if (static_cast<float>(all[i]) != static_cast<float>(sample + c % 7 + 1)) ++wrong;
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("emulated drivers: errors") {

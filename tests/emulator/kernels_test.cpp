@@ -75,6 +75,13 @@ TEST_CASE("emulated norm blocks") {
       compare({2e-2}, [&](Device device) {
         return run_block(device, norm, mode, true, {2, 6, 1, 33, 35}, 2, DType::bf16);
       });
+      // Channels that are read in packs of 16 bytes.
+      compare({2e-6}, [&](Device device) {
+        return run_block(device, norm, mode, true, {3, 12, 3, 7, 9}, 3, DType::f32);
+      });
+      compare({2e-2}, [&](Device device) {
+        return run_block(device, norm, mode, true, {2, 16, 1, 33, 35}, 4, DType::bf16);
+      });
     }
   }
   compare({2e-6}, [](Device device) {
@@ -98,7 +105,7 @@ TEST_CASE("emulated folding of a norm into weights, activation") {
       written.insert(written.end(), {folded, bias});
     }
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      const Shape shape{2, channels, 3, 7, 11};
+      const Shape shape{2, dtype == DType::f32 ? channels : 8, 3, 7, 11};
       Tensor alone = noise(shape, 2, dtype).to(device), with_skip = noise(shape, 3, dtype).to(device);
       kernels::activate(alone, 0.1, {});
       kernels::activate(with_skip, 0, noise(shape, 4, dtype).to(device));
