@@ -129,7 +129,7 @@ void copy_bytes(void* destination, Device destination_device, const void* source
   cuda::use(device.index);
   const cudaStream_t stream = cuda::stream(device.index);
   SEMIVOX_CUDA_CALL(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDefault, stream));
-  SEMIVOX_CUDA_CALL(cudaStreamSynchronize(stream));
+  if (destination_device != source_device) SEMIVOX_CUDA_CALL(cudaStreamSynchronize(stream));
 }
 
 void zero_bytes(void* destination, Device device, size_t bytes) {

@@ -39,7 +39,8 @@ std::string describe_device(Device device);
 /// Waits until everything queued on the device is done; nothing to do on the CPU.
 void synchronize(Device device);
 
-/// Copies `bytes` between any two devices; returns when the data has arrived.
+/// Copies `bytes` between any two devices; returns when the data has arrived. Within a GPU it returns at
+/// once, and the copy is in order with the device's stream.
 void copy_bytes(void* destination, Device destination_device, const void* source, Device source_device,
                 size_t bytes);
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
+#include <map>
+#include <tuple>
 #include <vector>
 
 #include "kernels/channels.hpp"
@@ -102,6 +105,21 @@ struct AxisSum {
   }
 };
 
+/// What a resizing of one axis does.
+struct AxisResize {
+  int64_t in, out;
+  Interpolation interpolation;
+  bool backward;  // the gradient: from `out` voxels to `in`
+  auto operator<=>(const AxisResize&) const = default;
+};
+
+/// A band on a device, its taps padded with weights of 0.
+struct DeviceBand {
+  int64_t taps = 0;
+  Tensor first;    // i32 (rows)
+  Tensor weights;  // f64 (rows, taps)
+};
+
 template <class T>
 Tensor upload(const std::vector<T>& values, Device device) {
   Tensor tensor = Tensor::empty({1, static_cast<int64_t>(values.size()), 1, 1, 1}, dtype_of<T>(), device,
@@ -110,28 +128,41 @@ Tensor upload(const std::vector<T>& values, Device device) {
   return tensor;
 }
 
-/// out = band * x along `axis` (0 = D).
-Tensor multiply_axis(const Tensor& x, int axis, const Band& band) {
-  const Shape in = x.shape();
-  Shape shape = in;
-  (axis == 0 ? shape.d : axis == 1 ? shape.h : shape.w) = static_cast<int64_t>(band.first.size());
-  const int64_t in_length = axis == 0 ? in.d : axis == 1 ? in.h : in.w;
-  const int64_t inner = axis == 0 ? in.h * in.w : axis == 1 ? in.w : 1;
-  Tensor out = Tensor::empty(shape, x.dtype(), x.device());
+/// The band of a resizing, made at its first use and kept: a network asks for the same few in every step, and
+/// a GPU would have to wait for each of them.
+const DeviceBand& band_on(Device device, const AxisResize& resize) {
+  // Never destroyed: at the end of the program the GPU may be gone before it.
+  static auto& bands = *new std::map<std::tuple<DeviceKind, int, AxisResize>, DeviceBand>;
+  DeviceBand& made = bands[{device.kind, device.index, resize}];
+  if (made.taps > 0) return made;
+  Band band = interpolation_band(resize.in, resize.out, resize.interpolation);
+  if (resize.backward) band = transposed(band, resize.in);
   const int64_t taps = padded_taps(band.taps);
   const auto rows = static_cast<int64_t>(band.first.size());
   std::vector<double> padded(static_cast<size_t>(rows * taps), 0.0);
   for (int64_t o = 0; o < rows; ++o)
     std::copy_n(band.weights.begin() + o * band.taps, band.taps, padded.begin() + o * taps);
-  const Tensor first = upload(band.first, x.device()), weights = upload(padded, x.device());
+  made = {taps, upload(band.first, device), upload(padded, device)};
+  return made;
+}
+
+/// out = band * x along `axis` (0 = D).
+Tensor multiply_axis(const Tensor& x, int axis, const DeviceBand& band) {
+  const Shape in = x.shape();
+  const int64_t rows = band.first.elements();
+  Shape shape = in;
+  (axis == 0 ? shape.d : axis == 1 ? shape.h : shape.w) = rows;
+  const int64_t in_length = axis == 0 ? in.d : axis == 1 ? in.h : in.w;
+  const int64_t inner = axis == 0 ? in.h * in.w : axis == 1 ? in.w : 1;
+  Tensor out = Tensor::empty(shape, x.dtype(), x.device());
   dispatch_float(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const auto run = [&](auto count) {
       map_channels(x.device(), "resize", 1, shape.rows(), shape.c,
-                   AxisSum<T, count.value>{x.data<T>(), out.data<T>(), first.data<int32_t>(),
-                                           weights.data<double>(), in_length, rows, inner, shape.c});
+                   AxisSum<T, count.value>{x.data<T>(), out.data<T>(), band.first.data<int32_t>(),
+                                           band.weights.data<double>(), in_length, rows, inner, shape.c});
     };
-    switch (taps) {
+    switch (band.taps) {
       case 1:
         return run(std::integral_constant<int, 1>{});
       case 2:
@@ -157,7 +188,7 @@ Tensor resize(const Tensor& x, const std::array<int64_t, 3>& size, Interpolation
   for (int axis = 0; axis < 3; ++axis) {
     SEMIVOX_CHECK(size[axis] > 0, "resize of ", x.shape().str(), ": size ", size[axis]);
     if (size[axis] == from[axis]) continue;
-    result = multiply_axis(result, axis, interpolation_band(from[axis], size[axis], interpolation));
+    result = multiply_axis(result, axis, band_on(x.device(), {from[axis], size[axis], interpolation, false}));
   }
   return result;
 }
@@ -168,8 +199,8 @@ Tensor resize_backward(const Tensor& dy, const std::array<int64_t, 3>& input_siz
   Tensor result = dy;
   for (int axis = 2; axis >= 0; --axis) {
     if (size[axis] == input_size[axis]) continue;
-    const Band forward = interpolation_band(input_size[axis], size[axis], interpolation);
-    result = multiply_axis(result, axis, transposed(forward, input_size[axis]));
+    result = multiply_axis(result, axis,
+                           band_on(dy.device(), {input_size[axis], size[axis], interpolation, true}));
   }
   return result;
 }
