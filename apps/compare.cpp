@@ -116,6 +116,29 @@ std::string table(const std::vector<Row>& rows, size_t seeds) {
   return out;
 }
 
+/// The same as a table in Markdown, for a paper's draft or a README.
+std::string markdown(const std::vector<Row>& rows) {
+  std::string out =
+      "| method | Dice % | median | Jaccard % | 95HD voxel | ASD voxel | s/iteration | MiB |\n"
+      "|---|--:|--:|--:|--:|--:|--:|--:|\n";
+  char cell[64];
+  const auto append = [&](const char* format, auto... values) {
+    std::snprintf(cell, sizeof cell, format, values...);
+    out += cell;
+  };
+  for (const Row& row : rows) {
+    out += "| " + row.method + " |";
+    for (size_t i = 0; i < kScores; ++i) {
+      const Statistics s = statistics_of(row.values[i]);
+      const double scale = i < 2 ? 100 : 1;
+      append(" %.2f ± %.2f |", scale * s.mean, scale * s.standard_deviation);
+      if (i == 0) append(" %.2f |", scale * s.median);
+    }
+    append(" %.3f | %.0f |\n", row.seconds_per_iteration, row.peak_memory / 1048576);
+  }
+  return out;
+}
+
 }  // namespace
 
 void add_compare_command(CLI::App& app) {
@@ -153,8 +176,9 @@ void add_compare_command(CLI::App& app) {
              config.flag("window.largest_component") ? "largest component" : "all components",
              ", distances in voxels of the files\n", table(rows, arguments->seeds.size()));
     write_file(arguments->out + "/comparison.txt", shown);
+    write_file(arguments->out + "/comparison.md", markdown(rows));
     write_file(arguments->out + "/comparison.json", runs.dump(1) + "\n");
-    std::cout << shown << "written to " << arguments->out << "/comparison.{txt,json}" << std::endl;
+    std::cout << shown << "written to " << arguments->out << "/comparison.{txt,md,json}" << std::endl;
   });
 }
 

@@ -121,6 +121,10 @@ TEST_CASE("program: compare trains each method once, and skips what is finished"
   CHECK(json[3]["cases"].size() == 2);
   const std::string table = read_bytes(folder / "cmp/comparison.txt");
   CHECK(mentions(table, "supervised", "mean_teacher", "over the seeds' means"));
+  const std::string markdown = read_bytes(folder / "cmp/comparison.md");
+  CHECK(std::count(markdown.begin(), markdown.end(), '\n') == 4);
+  for (const char* line : {"| method | Dice % |", "|---|", "| supervised | ", "| mean_teacher | "})
+    CHECK(mentions(markdown, line));
 
   const Outcome second = run(folder, arguments);
   REQUIRE(second.exit_code == 0);
