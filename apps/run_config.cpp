@@ -79,6 +79,29 @@ std::string as_text(const toml::node& node, const std::string& where) {
   throw UsageError(text(where, ": found a table, list or date, expected a number, a word or true/false"));
 }
 
+bool is_typed(const Setting& setting) {
+  return setting.origin == "command line" || setting.origin == "--set";
+}
+
+/// The options in the section [method.NAME] of a file.
+std::map<std::string, Setting> read_own_section(const std::string& path, const std::string& method,
+                                                const toml::table& table) {
+  const auto& methods = registered_methods();
+  const auto info =
+      std::find_if(methods.begin(), methods.end(), [&](const MethodInfo& m) { return m.name == method; });
+  if (info == methods.end())
+    throw UsageError(text(path, ":", table.source().begin.line, ": [method.", method,
+                          "]: there is no method '", method, "' (semivox methods lists them)"));
+  const std::set<std::string> known = option_names(*info);
+  std::map<std::string, Setting> options;
+  for (const auto& [key, node] : table) {
+    const std::string where = text(path, ":", node.source().begin.line), name(key.str());
+    if (known.count(name) == 0) throw UsageError(text(where, ": ", method, " has no option '", name, "'"));
+    options[name] = {name, as_text(node, where), "", where};
+  }
+  return options;
+}
+
 /// True for networks that do not halve the first axis, which is 1 in slices.
 bool takes_slices(const std::string& network) {
   NetworkOptions options;
@@ -203,6 +226,11 @@ void RunConfig::read_file(const std::string& path) {
     if (!content.is_table())
       throw UsageError(text(at, ": '", section.str(), "' stands outside of a [section]"));
     for (const auto& [name, node] : *content.as_table()) {
+      if (section.str() == "method" && node.is_table()) {
+        const std::string method(name.str());
+        own_sections_[method] = read_own_section(path, method, *node.as_table());
+        continue;
+      }
       const std::string where = text(path, ":", node.source().begin.line);
       set(text(section.str(), ".", name.str()), as_text(node, where), where);
     }
@@ -256,9 +284,12 @@ std::array<double, 3> RunConfig::spacing(const std::string& key) const {
 void RunConfig::keep_options_of(const std::string& method, bool typed) {
   const std::set<std::string> own = option_names(find_method(method));
   std::erase_if(method_, [&](const auto& entry) {
-    const bool from_file = entry.second.origin != "command line" && entry.second.origin != "--set";
-    return own.count(entry.first) == 0 && (typed || from_file);
+    return own.count(entry.first) == 0 && (typed || !is_typed(entry.second));
   });
+  for (const auto& [name, setting] : own_sections_[method]) {
+    const auto given = method_.find(name);
+    if (given == method_.end() || !is_typed(given->second)) method_[name] = setting;
+  }
 }
 
 void RunConfig::choose_network_for(const std::string& method) {

@@ -21,8 +21,8 @@ class RunConfig {
   /// All settings of a training run with their defaults.
   RunConfig();
 
-  /// Reads a TOML file of [sections]. Throws DataError for a file that cannot be read or is no TOML,
-  /// UsageError naming file and line for an unknown key.
+  /// Reads a TOML file of [sections]; [method.NAME] holds options for one method alone. Throws DataError for
+  /// a file that cannot be read or is no TOML, UsageError naming file and line for an unknown key.
   void read_file(const std::string& path);
 
   /// Sets a value. A key without a section is looked up in the method's options first ("method."), then among
@@ -41,8 +41,9 @@ class RunConfig {
   std::array<int64_t, 3> extent(const std::string& key) const;
   std::array<double, 3> spacing(const std::string& key) const;
 
-  /// Drops options that the method does not have but another one has: those of a file, which may serve
-  /// several methods, and with `typed` those of the command line as well (comparisons).
+  /// Takes over the options of the method's own section, and drops those that the method does not have but
+  /// another one has: of a file, which may serve several methods, and with `typed` of the command line as
+  /// well (comparisons).
   void keep_options_of(const std::string& method, bool typed);
 
   /// The method's first network for the data's dimensions, when neither a file nor the command line names one
@@ -65,6 +66,8 @@ class RunConfig {
 
   std::vector<Setting> settings_;
   std::map<std::string, Setting> method_;  // options of the method, by name
+  std::map<std::string, std::map<std::string, Setting>>
+      own_sections_;  // of [method.NAME], by method and name
 };
 
 }  // namespace semivox

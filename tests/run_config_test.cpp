@@ -76,6 +76,37 @@ TEST_CASE("run config: names with section, without, and of methods") {
   CHECK(mentions(usage_error([&] { options.resolve(); }), "no-equals", "key=value"));
 }
 
+TEST_CASE("run config: a method's own section goes before [method], and only for that method") {
+  const TemporaryFolder folder;
+  write_bytes(
+      folder / "a.toml",
+      "[method]\nconsistency = 0.2\nnoise = 0.3\n"
+      "[method.mean_teacher]\nconsistency = 0.5\nema_decay = 0.9\n[method.cvbm]\nsoftmax_twice = false\n");
+  RunConfig file;
+  file.read_file(folder / "a.toml");
+  using Options = std::map<std::string, std::string>;
+  const auto options_of = [](RunConfig config, const std::string& method) {
+    config.keep_options_of(method, true);
+    return config.method_options();
+  };
+  CHECK(options_of(file, "mean_teacher") ==
+        Options{{"consistency", "0.5"}, {"ema_decay", "0.9"}, {"noise", "0.3"}});
+  CHECK(options_of(file, "ua_mt") == Options{{"consistency", "0.2"}, {"noise", "0.3"}});
+  CHECK(options_of(file, "cvbm") == Options{{"consistency", "0.2"}, {"softmax_twice", "false"}});
+  file.set("consistency", "1", "command line");
+  CHECK(options_of(file, "mean_teacher") ==
+        Options{{"consistency", "1"}, {"ema_decay", "0.9"}, {"noise", "0.3"}});
+
+  const auto refusal = [&](const std::string& content) {
+    write_bytes(folder / "b.toml", content);
+    RunConfig config;
+    return usage_error([&] { config.read_file(folder / "b.toml"); });
+  };
+  CHECK(mentions(refusal("[method.bpc]\nmask = \"grid\"\n"), "b.toml:1", "no method 'bpc'"));
+  CHECK(mentions(refusal("[method.bcp]\n\nnoise = 1\n"), "b.toml:3", "bcp has no option 'noise'"));
+  CHECK(mentions(refusal("[method.bcp]\nmask = [1]\n"), "b.toml:2", "expected a number"));
+}
+
 TEST_CASE("run config: values of the wrong type are named with what was found and expected") {
   RunConfig config;
   const auto message = [&](const std::string& key, const std::string& value, const std::string& origin,
@@ -198,5 +229,5 @@ TEST_CASE("presets: every file in configs/ is read, and its methods take its net
     CHECK(methods > 0);
     ++files;
   }
-  CHECK(files >= 30);
+  CHECK(files >= 35);
 }
