@@ -12,7 +12,7 @@
 #define SEMIVOX_HD
 #endif
 
-#ifdef __NVCC__
+#ifdef __CUDA_ARCH__  // the pass for the device; g++ in the pass for the host does not know the pragma
 #define SEMIVOX_UNROLL _Pragma("unroll")
 #else
 #define SEMIVOX_UNROLL
