@@ -12,7 +12,7 @@
 #define SEMIVOX_HD
 #endif
 
-#ifdef __CUDA_ARCH__  // the pass for the device; g++ in the pass for the host does not know the pragma
+#if defined(__NVCC__) && defined(__CUDA_ARCH__)  // nvcc's pass for the device; g++ does not know the pragma
 #define SEMIVOX_UNROLL _Pragma("unroll")
 #else
 #define SEMIVOX_UNROLL
