@@ -102,7 +102,8 @@ void map(Device device, const char* name, int64_t n, const F& f) {
 #endif
   require_host(device, name);
   parallel_blocks(n, kMapBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) f(i);
+    const F functor = f;  // a local copy cannot overlap what it writes to, so that loops become vectors
+    for (int64_t i = begin; i < end; ++i) functor(i);
   });
 }
 
