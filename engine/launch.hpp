@@ -5,6 +5,9 @@
 // the files that use these drivers are compiled by nvcc; in a CPU build the same files are plain C++.
 // Block-wide reductions and synchronisation live here and nowhere else, so that the arithmetic tested on the
 // CPU is the arithmetic that runs on the GPU.
+//
+// A functor may have a second form for the CPU, `host_block`, which is called for a range of indices or
+// voxels instead: the same arithmetic in an order that compilers make vectors of.
 #pragma once
 
 #include <cstdint>
@@ -103,7 +106,11 @@ void map(Device device, const char* name, int64_t n, const F& f) {
   require_host(device, name);
   parallel_blocks(n, kMapBlock, [&](int64_t begin, int64_t end) {
     const F functor = f;  // a local copy cannot overlap what it writes to, so that loops become vectors
-    for (int64_t i = begin; i < end; ++i) functor(i);
+    if constexpr (requires { functor.host_block(begin, end); }) {
+      functor.host_block(begin, end);
+    } else {
+      for (int64_t i = begin; i < end; ++i) functor(i);
+    }
   });
 }
 
@@ -138,7 +145,12 @@ void sum_samples(Device device, const char* name, int64_t samples, int64_t voxel
     const int64_t sample = index / blocks, begin = index % blocks * kSumBlock;
     const int64_t end = begin + kSumBlock < voxels ? begin + kSumBlock : voxels;
     double local[K] = {};
-    for (int64_t v = begin; v < end; ++v) f(sample, v, local);
+    const F functor = f;
+    if constexpr (requires { functor.host_block(sample, begin, end, local); }) {
+      functor.host_block(sample, begin, end, local);
+    } else {
+      for (int64_t v = begin; v < end; ++v) functor(sample, v, local);
+    }
     for (int k = 0; k < K; ++k) partials[index * K + k] = local[k];
   });
   combine_partials(device, samples, blocks, K, partials, sums);

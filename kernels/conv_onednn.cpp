@@ -25,9 +25,10 @@ namespace {
 
 using dnnl::memory;
 
-/// A convolution primitive with the formats of its activations.
+/// A convolution primitive with the formats of its activations and the type of its weights.
 struct Convolution {
   MemoryDesc fine, coarse, bias;
+  DType weights_dtype;
   Primitive primitive;
 };
 
@@ -84,17 +85,47 @@ const Convolution* convolution(Pass pass, const ConvGeometry& g, const Tensor& f
     descs.fine = activation_desc(f, fine.dtype(), tag);
     descs.coarse = activation_desc(c, coarse.dtype(), tag);
     if (auto primitive = make_convolution(pass, descs)) {
-      made = Convolution{descs.fine, descs.coarse, descs.bias, std::move(*primitive)};
+      made = Convolution{descs.fine, descs.coarse, descs.bias, weights_dtype, std::move(*primitive)};
       return &*made;
     }
   }
   return nullptr;
 }
 
+/// The weights (coarse, fine, taps) in bf16 as (inputs, outputs, taps) of a convolution from fine to coarse
+/// or, turned, from coarse to fine with the taps in reverse order. The library packs them from this order
+/// four to six times as fast as from the first.
+Tensor weights_by_input(const Tensor& values, int64_t coarse, int64_t fine, int64_t taps, bool turned) {
+  Tensor ordered = Tensor::empty({1, coarse * fine * taps, 1, 1, 1}, DType::bf16, {}, MemoryTag::workspace);
+  const float* from = values.data<float>();
+  bf16* to = ordered.data<bf16>();
+  parallel_blocks(fine, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t c = 0; c < coarse; ++c) {
+      for (int64_t f = begin; f < end; ++f) {
+        const float* row = from + (c * fine + f) * taps;
+        if (turned) {
+          for (int64_t t = 0; t < taps; ++t) to[(c * fine + f) * taps + t] = row[taps - 1 - t];
+        } else {
+          for (int64_t t = 0; t < taps; ++t) to[(f * coarse + c) * taps + t] = row[t];
+        }
+      }
+    }
+  });
+  return ordered;
+}
+
+/// The weights as `c`, a convolution between fine and coarse or, turned, from coarse to fine, wants them.
 memory packed_for(const Convolution& c, const ConvGeometry& g, const ConvWeights& weights, const Shape& fine,
-                  const Shape& coarse) {
-  return packed_weights(weights, c.primitive.weights, false, [&](const memory& packed) {
-    reorder(as_memory(plain_weights_desc(g, fine, coarse), weights.values.raw()), packed);
+                  const Shape& coarse, bool turned = false) {
+  return packed_weights(weights, c.primitive.weights, turned, [&](const memory& packed) {
+    if (c.weights_dtype != DType::bf16) {
+      return reorder(as_memory(plain_weights_desc(g, fine, coarse), weights.values.raw()), packed);
+    }
+    const Tensor ordered = weights_by_input(weights.values, coarse.c, fine.c, tap_count(g), turned);
+    const int64_t outputs = turned ? fine.c : coarse.c, inputs = turned ? coarse.c : fine.c;
+    const MemoryDesc desc({outputs, inputs, g.kernel[0], g.kernel[1], g.kernel[2]}, memory::data_type::bf16,
+                          memory::format_tag::iodhw);
+    reorder(as_memory(desc, ordered.raw()), packed);
   });
 }
 
@@ -173,33 +204,13 @@ bool better_turned(const ConvGeometry& g, const Tensor& fine) {
   return fine.dtype() == DType::bf16 && tap_count(g) > 1;
 }
 
-/// Weights (fine channels, coarse channels, taps in reverse order).
-Tensor turned_weights(const ConvGeometry& g, const Tensor& values, int64_t fine, int64_t coarse) {
-  const int64_t taps = tap_count(g);
-  const Tensor turned =
-      Tensor::empty({1, fine * coarse * taps, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
-  parallel_blocks(fine, 1, [&](int64_t f, int64_t) {
-    for (int64_t c = 0; c < coarse; ++c) {
-      const float* from = values.data<float>() + (c * fine + f) * taps;
-      float* to = turned.data<float>() + (f * coarse + c) * taps;
-      for (int64_t tap = 0; tap < taps; ++tap) to[tap] = from[taps - 1 - tap];
-    }
-  });
-  return turned;
-}
-
 /// fine = gradient of the input, as a convolution of `coarse`. False when the library has none for it.
 bool to_fine_by_turned_weights(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& weights,
                                Tensor& fine) {
   const Convolution* c = convolution(Pass::to_coarse, g, coarse, fine, DType::bf16, false, {});
   if (!c) return false;
-  const int64_t outputs = fine.shape().c, inputs = coarse.shape().c;
-  const memory packed = packed_weights(weights, c->primitive.weights, true, [&](const memory& to) {
-    const Tensor turned = turned_weights(g, weights.values, outputs, inputs);
-    reorder(as_memory(plain_weights_desc(g, coarse.shape(), fine.shape()), turned.raw()), to);
-  });
   c->primitive.run({{DNNL_ARG_SRC, as_memory(c->fine, coarse.raw())},
-                    {DNNL_ARG_WEIGHTS, packed},
+                    {DNNL_ARG_WEIGHTS, packed_for(*c, g, weights, fine.shape(), coarse.shape(), true)},
                     {DNNL_ARG_DST, as_memory(c->coarse, fine.raw())}});
   return true;
 }

@@ -144,12 +144,12 @@ Tensor weight_matrix(const Plan& p, const Tensor& values) {
   Tensor ordered = Tensor::empty({1, p.coarse.c * p.line, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
   const float* from = values.data<float>();
   float* to = ordered.data<float>();
-  for (int64_t c = 0; c < p.coarse.c; ++c) {
-    for (int64_t f = 0; f < p.fine.c; ++f) {
-      for (int64_t k = 0; k < taps; ++k)
+  parallel_blocks(p.coarse.c, 1, [&](int64_t c, int64_t) {
+    for (int64_t k = 0; k < taps; ++k) {
+      for (int64_t f = 0; f < p.fine.c; ++f)
         to[(c * taps + k) * p.fine.c + f] = from[(c * p.fine.c + f) * taps + k];
     }
-  }
+  });
   return ordered;
 }
 

@@ -2,9 +2,7 @@
 // S gives its value with S = double and its gradient with S = Dual: no derivative is ever written by hand.
 #pragma once
 
-#include <cmath>
-
-#include "engine/hd.hpp"
+#include "kernels/elementary.hpp"
 
 namespace semivox {
 
@@ -100,17 +98,12 @@ SEMIVOX_HD inline Dual<T, W>& operator+=(Dual<T, W>& a, const Dual<T, W>& b) {
   return a;
 }
 
-// The functions that formulas use, for plain scalars and for dual numbers.
-SEMIVOX_HD inline float exponential(float x) { return expf(x); }
-SEMIVOX_HD inline double exponential(double x) { return exp(x); }
 template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> exponential(const Dual<T, W>& x) {
   const T e = exponential(x.v);
   return chain(x, e, e);
 }
 
-SEMIVOX_HD inline float logarithm(float x) { return logf(x); }
-SEMIVOX_HD inline double logarithm(double x) { return log(x); }
 template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> logarithm(const Dual<T, W>& x) {
   return chain(x, logarithm(x.v), T(1) / x.v);

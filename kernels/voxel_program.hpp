@@ -22,6 +22,14 @@
 #include "engine/variable.hpp"
 #include "kernels/dual.hpp"
 
+// g++ makes vectors of a loop only when it has unrolled all loops in it, which it does by itself up to 16
+// rounds.
+#ifdef __NVCC__  // does not know the pragma
+#define SEMIVOX_UNROLL_ON_HOST
+#else
+#define SEMIVOX_UNROLL_ON_HOST _Pragma("GCC unroll 64")
+#endif
+
 namespace semivox {
 
 /// The sums S[n][k] as g sees them.
@@ -52,6 +60,7 @@ namespace voxel {
 constexpr int kMaxChannels = 16;  // logits of all inputs together
 constexpr int kMaxInputs = 4;
 constexpr int kMaxSums = 512;  // samples * K, for the one-thread kernels that evaluate g
+constexpr int kLanes = 32;     // voxels that the CPU calculates side by side: as many as a vector has labels
 
 /// The differentiable inputs of a program: logits of one or more networks, seen as one array of channels.
 struct Inputs {
@@ -68,6 +77,40 @@ struct Inputs {
       for (int64_t at = row * channels[i]; at < (row + 1) * channels[i]; ++at) {
         z[k++] = f64 ? S(static_cast<const double*>(data[i])[at]) : S(static_cast<const float*>(data[i])[at]);
       }
+    }
+  }
+
+  /// The f32 logits of the voxels `row` ... `row + kLanes - 1`, by channel.
+  template <int kChannels>
+  void load_lanes(int64_t row, float (&z)[kChannels][kLanes]) const {
+    if (count == 1) {  // a stride known to the compiler
+      const float* from = static_cast<const float*>(data[0]) + row * kChannels;
+      for (int c = 0; c < kChannels; ++c)
+        for (int lane = 0; lane < kLanes; ++lane) z[c][lane] = from[lane * kChannels + c];
+      return;
+    }
+    for (int k = 0, i = 0, c = 0; k < kChannels; ++k) {
+      const float* from = static_cast<const float*>(data[i]) + row * channels[i] + c;
+      for (int lane = 0; lane < kLanes; ++lane) z[k][lane] = from[lane * channels[i]];
+      if (++c == channels[i]) ++i, c = 0;
+    }
+  }
+
+  /// The way back, to the inputs that want a gradient.
+  template <int kChannels>
+  void store_lanes(int64_t row, const float (&values)[kChannels][kLanes]) const {
+    if (count == 1) {
+      float* to = static_cast<float*>(gradient[0]) + row * kChannels;
+      for (int c = 0; c < kChannels; ++c)
+        for (int lane = 0; lane < kLanes; ++lane) to[lane * kChannels + c] = values[c][lane];
+      return;
+    }
+    for (int k = 0, i = 0, c = 0; k < kChannels; ++k) {
+      if (gradient[i] != nullptr) {
+        float* to = static_cast<float*>(gradient[i]) + row * channels[i] + c;
+        for (int lane = 0; lane < kLanes; ++lane) to[lane * channels[i]] = values[k][lane];
+      }
+      if (++c == channels[i]) ++i, c = 0;
     }
   }
 
@@ -104,6 +147,27 @@ struct SumTerms {
     inputs.load(sample * voxels + v, z);
     program.terms(static_cast<const T*>(z), used, sample, v, t);
     for (int k = 0; k < kSums; ++k) sums[k] += t[k];
+  }
+
+  void host_block(int64_t sample, int64_t begin, int64_t end, double* sums) const requires(kChannels > 0) {
+    double lane_sums[kSums][kLanes] = {};
+    int64_t v = begin;
+    for (; v + kLanes <= end; v += kLanes) {
+      T z[kChannels][kLanes], t[kSums][kLanes];
+      inputs.load_lanes(sample * voxels + v, z);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        T z_lane[kChannels], t_lane[kSums] = {};
+        for (int c = 0; c < kChannels; ++c) z_lane[c] = z[c][lane];
+        program.terms(static_cast<const T*>(z_lane), kChannels, sample, v + lane, t_lane);
+        SEMIVOX_UNROLL_ON_HOST
+        for (int k = 0; k < kSums; ++k) t[k][lane] = t_lane[k];
+      }
+      for (int k = 0; k < kSums; ++k)
+        for (int lane = 0; lane < kLanes; ++lane) lane_sums[k][lane] += t[k][lane];
+    }
+    for (int k = 0; k < kSums; ++k)
+      for (int lane = 0; lane < kLanes; ++lane) sums[k] += lane_sums[k][lane];
+    for (; v < end; ++v) (*this)(sample, v, sums);
   }
 };
 
@@ -183,6 +247,32 @@ struct Gradient {
       }
     }
     inputs.store_gradient(row, gradient);
+  }
+
+  void host_block(int64_t row, int64_t end) const requires(kChannels > 0) {
+    while (row < end) {
+      const int64_t sample = row / voxels, v = row % voxels;
+      if (row + kLanes > end || v + kLanes > voxels) {
+        (*this)(row++);
+        continue;
+      }
+      T z[kChannels][kLanes], gradient[kChannels][kLanes], weight[kSums];
+      for (int k = 0; k < kSums; ++k) weight[k] = static_cast<T>(weights[sample * terms + k]);
+      inputs.load_lanes(row, z);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        S z_lane[kChannels], t[kSums] = {};
+        for (int c = 0; c < kChannels; ++c) z_lane[c] = S::variable(z[c][lane], c);
+        program.terms(static_cast<const S*>(z_lane), kChannels, sample, v + lane, t);
+        for (int c = 0; c < kChannels; ++c) {
+          T total = T(0);
+          SEMIVOX_UNROLL_ON_HOST
+          for (int k = 0; k < kSums; ++k) total += weight[k] * t[k].d[c];
+          gradient[c][lane] = total;
+        }
+      }
+      inputs.store_lanes(row, gradient);
+      row += kLanes;
+    }
   }
 };
 
