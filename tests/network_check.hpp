@@ -3,6 +3,7 @@
 #pragma once
 
 #include "layers/network.hpp"
+#include "tests/assign.hpp"
 #include "tests/op_check.hpp"
 
 namespace semivox::testing {
@@ -14,16 +15,6 @@ inline double tag_noise(uint32_t i, uint32_t t) {
   h *= 2246822519u;
   h ^= h >> 13;
   return h / 4294967296.0 - 0.5;
-}
-
-/// Sets element i, in memory order, to f(i).
-template <class F>
-void assign(const Tensor& t, const F& f) {
-  dispatch_float(t.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    for (int64_t i = 0; i < t.elements(); ++i)
-      t.data<T>()[i] = static_cast<T>(static_cast<compute_t<T>>(f(static_cast<uint32_t>(i))));
-  });
 }
 
 /// Convolution number t, in the order of declaration: weight sqrt(24 / fan) u(i, t), fan the second axis

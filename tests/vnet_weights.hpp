@@ -6,21 +6,11 @@
 #include <deque>
 #include <string>
 
-#include "engine/arithmetic.hpp"
 #include "engine/parameters.hpp"
+#include "tests/assign.hpp"
 #include "tests/hash_noise.hpp"
 
 namespace semivox::testing {
-
-/// Sets element i to f(i).
-template <class F>
-void assign(const Tensor& t, const F& f) {
-  dispatch_float(t.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    for (int64_t i = 0; i < t.elements(); ++i)
-      t.data<T>()[i] = static_cast<T>(static_cast<compute_t<T>>(f(static_cast<uint32_t>(i))));
-  });
-}
 
 inline bool ends_with(const std::string& word, const std::string& end) {
   return word.size() >= end.size() && word.compare(word.size() - end.size(), end.size(), end) == 0;
