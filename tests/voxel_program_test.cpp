@@ -228,6 +228,32 @@ TEST_CASE("an input that needs no gradient gets none, and the others the same") 
   CHECK_FALSE(evaluate("test", TwoNetworks{}, {frozen_a, frozen_a}, {}).loss.needs_gradient());
 }
 
+TEST_CASE("f32 agrees with f64 for several inputs, also when one needs no gradient") {
+  for (const int64_t classes : {1, 2}) {     // 2 and 4 channels in all, which the CPU computes in lanes
+    const Shape shape{2, classes, 3, 7, 5};  // 105 voxels: three times as many as lanes, and some more
+    const Tensor a = random_logits(shape, 3), b = random_logits(shape, 4);
+    for (const bool frozen : {false, true}) {
+      const auto gradients = [&](DType dtype) {
+        const Variable first(cast(a, dtype), !frozen), second(cast(b, dtype), true);
+        evaluate("test", TwoNetworks{}, {first, second}, {}).loss.backward();
+        CHECK(first.gradient().defined() == !frozen);
+        std::vector<double> all = second.gradient().to_doubles();
+        if (frozen) return all;
+        for (const double value : first.gradient().to_doubles()) all.push_back(value);
+        return all;
+      };
+      const std::vector<double> found = gradients(DType::f32), exact = gradients(DType::f64);
+      REQUIRE(found.size() == exact.size());
+      double largest = 0, error = 0;
+      for (size_t i = 0; i < exact.size(); ++i) {
+        largest = std::max(largest, std::abs(exact[i]));
+        error = std::max(error, std::abs(found[i] - exact[i]));
+      }
+      CHECK(error <= 1e-6 * largest);  // with one class the second has a gradient of zero
+    }
+  }
+}
+
 TEST_CASE("the loss's own upstream gradient scales the logits' gradient") {
   const Shape shape{2, 2, 2, 1, 3};
   const Tensor labels = random_labels(shape, 2, 2);
