@@ -8,7 +8,6 @@ namespace {
 
 template <class T>
 struct AddInPlace {
-  static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* target;
   const T* source;
   SEMIVOX_HD void operator()(int64_t i) const {

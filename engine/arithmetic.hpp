@@ -11,7 +11,7 @@ void add_in_place(Tensor& target, const Tensor& source);
 /// A new tensor a + factor * b; same shape, dtype and device.
 Tensor add_scaled(const Tensor& a, const Tensor& b, double factor);
 
-/// A copy in another floating-point dtype.
+/// A copy in another floating-point dtype; the tensor itself when it has that one.
 Tensor cast(const Tensor& source, DType dtype);
 
 /// Sets every element to `value`.

@@ -3,8 +3,8 @@
 // A kernel is a named struct with a `SEMIVOX_HD` call operator. `map` runs it over indices, `sum_samples`
 // adds up K values per sample, deterministically and independently of the number of threads. In a CUDA build
 // the files that use these drivers are compiled by nvcc; in a CPU build the same files are plain C++.
-// Block-wide reductions and synchronisation live here and nowhere else, so that the arithmetic tested on the
-// CPU is the arithmetic that runs on the GPU.
+// Block-wide reductions and synchronisation live in the drivers (here, kernels/channels.hpp and
+// kernels/channel_packs.hpp) and nowhere else, so that the formulas tested on the CPU run on the GPU.
 //
 // A functor may have a second form for the CPU, `host_block`, which is called for a range of indices or
 // voxels instead: the same arithmetic in an order that compilers make vectors of.
@@ -40,8 +40,10 @@ constexpr bool on_device() {
 
 constexpr int kThreads = 256;
 
+// Functors are __grid_constant__: they are read where the launch put them. A plain argument of which an array
+// is indexed at run time would be copied to every thread's stack.
 template <class F>
-__global__ void __launch_bounds__(kThreads) map_kernel(int64_t n, F f) {
+__global__ void __launch_bounds__(kThreads) map_kernel(int64_t n, const __grid_constant__ F f) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) f(i);
 }
@@ -64,12 +66,14 @@ __device__ inline double block_sum(double value) {
 
 template <int K, class F>
 __global__ void __launch_bounds__(kThreads)
-    sum_partials_kernel(int64_t voxels, int64_t blocks, F f, double* partials /* (samples, blocks, K) */) {
+    sum_partials_kernel(int64_t voxels, int64_t blocks, const __grid_constant__ F f,
+                        double* partials /* (samples, blocks, K) */) {
   const int64_t sample = blockIdx.x / blocks, block = blockIdx.x % blocks;
   const int64_t begin = block * kSumBlock;
   const int64_t end = begin + kSumBlock < voxels ? begin + kSumBlock : voxels;
   double sums[K] = {};
   for (int64_t v = begin + threadIdx.x; v < end; v += kThreads) f(sample, v, sums);
+  SEMIVOX_UNROLL
   for (int k = 0; k < K; ++k) {
     const double total = block_sum(sums[k]);
     if (threadIdx.x == 0) partials[static_cast<int64_t>(blockIdx.x) * K + k] = total;
@@ -78,7 +82,8 @@ __global__ void __launch_bounds__(kThreads)
 
 #endif  // __CUDACC__
 
-/// Adds the partial sums of every (sample, k) in block order: the second stage of `sum_samples`.
+/// Adds the partial sums of every (sample, k) in an order that depends on `blocks` alone: the second stage of
+/// `sum_samples`.
 /// `partials` (samples, blocks, terms) and `sums` (samples, terms) lie on `device`.
 void combine_partials(Device device, int64_t samples, int64_t blocks, int64_t terms, const double* partials,
                       double* sums);

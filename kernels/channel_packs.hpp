@@ -44,7 +44,8 @@ struct OneByOne {
 constexpr int64_t kPackBlocks = 2048;
 
 template <int W, class F>
-__global__ void __launch_bounds__(kThreads) map_channel_packs_kernel(int64_t voxels, int64_t channels, F f) {
+__global__ void __launch_bounds__(kThreads)
+    map_channel_packs_kernel(int64_t voxels, int64_t channels, const __grid_constant__ F f) {
   const int64_t packs = channels / W, count = voxels * packs, sample = blockIdx.y;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -68,13 +69,14 @@ inline bool packs_fit_warp(int64_t channels, int64_t width) {
 
 template <int K, int W, class F>
 __global__ void __launch_bounds__(kThreads)
-    sum_channel_packs_kernel(int64_t voxels, int64_t blocks, int64_t channels, F f,
+    sum_channel_packs_kernel(int64_t voxels, int64_t block_rows, int64_t blocks, int64_t channels,
+                             const __grid_constant__ F f,
                              double* partials /* (samples, blocks, K, channels) */) {
   constexpr int kWarps = kThreads / 32;
   SEMIVOX_SHARED(double) warp_sums[kWarps * 32 * W];  // (warps, channels)
   const int64_t sample = blockIdx.x / blocks, block = blockIdx.x % blocks;
-  const int64_t begin = block * kRowBlock;
-  const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+  const int64_t begin = block * block_rows;
+  const int64_t end = begin + block_rows < voxels ? begin + block_rows : voxels;
   const int packs = static_cast<int>(channels) / W;  // 1, 2, 4, ... 32
   const int pack = threadIdx.x % packs, lanes = kThreads / packs;
   typename F::Channel constants[W];
@@ -141,13 +143,14 @@ void sum_channel_packs(Device device, const char* name, int64_t samples, int64_t
     if (device.is_cuda() && packs_fit_warp(channels, W) && samples > 0) {
       const Range range(name, device);
       cuda::use(device.index);
-      int64_t blocks = voxels > 0 ? (voxels + kRowBlock - 1) / kRowBlock : 1;
+      int64_t block_rows = rows_per_block(samples * voxels, kThreads / (channels / W));
+      int64_t blocks = voxels > 0 ? (voxels + block_rows - 1) / block_rows : 1;
       const Tensor partials_tensor = Tensor::empty({1, samples * blocks * K * channels, 1, 1, 1}, DType::f64,
                                                    device, MemoryTag::workspace);
       double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
       int64_t voxel_count = voxels, channel_count = channels;
       F functor = f;
-      void* arguments[] = {&voxel_count, &blocks, &channel_count, &functor, &partials};
+      void* arguments[] = {&voxel_count, &block_rows, &blocks, &channel_count, &functor, &partials};
       SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_channel_packs_kernel<K, W, F>,
                                          dim3(static_cast<unsigned>(samples * blocks)), dim3(kThreads),
                                          arguments, 0, cuda::stream(device.index)));

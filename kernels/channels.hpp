@@ -7,14 +7,23 @@
 
 namespace semivox::kernels {
 
-/// Rows (voxels) that one block of `sum_channels` adds up, on CPU and GPU.
+/// Rows (voxels) that one block of `sum_channels` adds up on the CPU, and at most on a GPU.
 constexpr int64_t kRowBlock = 1024;
 
 #ifdef __CUDACC__
 
+/// Rows for one block on a GPU, whose threads take `lanes` rows at a time: as few as give the deep, small
+/// layers of a network enough blocks for a large GPU, but some for every thread. Depends on sizes alone.
+inline int64_t rows_per_block(int64_t rows, int64_t lanes) {
+  constexpr int64_t kBlocks = 1024;
+  const int64_t fewest = 4 * lanes > 16 ? 4 * lanes : 16, share = rows / kBlocks;
+  const int64_t wanted = share > fewest ? share : fewest;
+  return wanted < kRowBlock ? wanted : kRowBlock;
+}
+
 template <class F>
 __global__ void __launch_bounds__(kThreads)
-    map_channels_kernel(int64_t rows, int64_t voxels, int64_t channels, F f) {
+    map_channels_kernel(int64_t rows, int64_t voxels, int64_t channels, const __grid_constant__ F f) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   const int64_t elements = rows * channels;
   int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -34,12 +43,12 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int K, class F>
 __global__ void __launch_bounds__(kThreads)
-    sum_channels_kernel(int64_t voxels, int64_t blocks, int64_t channels, F f,
-                        double* partials /* (samples, blocks, K, channels) */) {
+    sum_channels_kernel(int64_t voxels, int64_t block_rows, int64_t blocks, int64_t channels,
+                        const __grid_constant__ F f, double* partials /* (samples, blocks, K, channels) */) {
   SEMIVOX_SHARED(double) lane_sums[kThreads];
   const int64_t sample = blockIdx.x / blocks, block = blockIdx.x % blocks;
-  const int64_t begin = block * kRowBlock;
-  const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+  const int64_t begin = block * block_rows;
+  const int64_t end = begin + block_rows < voxels ? begin + block_rows : voxels;
   // Threads are laid out as (lane, channel) so that neighbouring threads read neighbouring channels.
   const int64_t first = static_cast<int64_t>(blockIdx.y) * kThreads;
   const int width = static_cast<int>(channels - first < kThreads ? channels - first : kThreads);
@@ -111,7 +120,12 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
                   const F& f, double* sums) {
   const Range range(name, device);
   if (samples <= 0 || channels <= 0) return;
-  const int64_t blocks = voxels > 0 ? (voxels + kRowBlock - 1) / kRowBlock : 1;
+  int64_t block_rows = kRowBlock;
+#ifdef __CUDACC__
+  if (device.is_cuda())
+    block_rows = rows_per_block(samples * voxels, channels < kThreads ? kThreads / channels : 1);
+#endif
+  const int64_t blocks = voxels > 0 ? (voxels + block_rows - 1) / block_rows : 1;
   const Tensor partials_tensor =
       Tensor::empty({1, samples * blocks * K * channels, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
   double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
@@ -121,7 +135,7 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
       cuda::use(device.index);
       int64_t voxel_count = voxels, block_count = blocks, channel_count = channels;
       F functor = f;
-      void* arguments[] = {&voxel_count, &block_count, &channel_count, &functor, &partials};
+      void* arguments[] = {&voxel_count, &block_rows, &block_count, &channel_count, &functor, &partials};
       const dim3 grid(static_cast<unsigned>(samples * blocks),
                       static_cast<unsigned>((channels + kThreads - 1) / kThreads));
       SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_channels_kernel<K, F>, grid, dim3(kThreads), arguments, 0,

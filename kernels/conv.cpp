@@ -71,8 +71,8 @@ void conv_forward_act(const ConvGeometry& geometry, const Tensor& x, const ConvW
   SEMIVOX_CHECK(!skip.defined() || (skip.shape() == y.shape() && skip.dtype() == y.dtype()), "skip ",
                 skip.shape().str(), " for ", y.shape().str());
   if (x.device().is_cuda() || x.dtype() == DType::f64 || has_gaps(geometry, x)) {
-    conv_forward(geometry, x, weights, bias, y);
-    return activate(y, slope, skip);
+    conv_forward(geometry, x, weights, {}, y);
+    return activate(y, bias, slope, skip);
   }
   check_activations(geometry, x, y);
   check_parameters(weights.values, geometry.weight_count(), x);

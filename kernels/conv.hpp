@@ -1,5 +1,5 @@
-// Convolution and transposed convolution, forward and backward, on the CPU (oneDNN, plain loops) and the GPU
-// (cuDNN).
+// Convolution and transposed convolution, forward and backward, on the CPU (oneDNN, our own, plain loops) and
+// the GPU (cuDNN, our own).
 //
 // Activations are channels-last (N, D, H, W, C). Weights are kept in PyTorch's order, convolution (Co, Ci,
 // kD, kH, kW), transposed convolution (Ci, Co, kD, kH, kW), as f32 (f64 in the oracle); each library packs
@@ -60,7 +60,7 @@ void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const Co
 /// Adds the weight gradient to `dw` (PyTorch order, f32; f64 in the oracle).
 void conv_backward_weights(const ConvGeometry& geometry, const Tensor& x, const Tensor& dy, Tensor& dw);
 
-// The variants behind the three functions above. The plain loops are the specification and take f32 and f64
+// The variants behind the four functions above. The plain loops are the specification and take f32 and f64
 // on the CPU; f64 always goes to them. Each variant's functions take the same arguments as the functions
 // above.
 
@@ -87,8 +87,6 @@ void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& d
 
 #ifdef SEMIVOX_CUDA
 namespace cudnn {
-/// f32 convolutions may use TF32 tensor cores (10-bit mantissas); off at first.
-void allow_tf32(bool allow);
 void conv_forward(const ConvGeometry&, const Tensor& x, const ConvWeights&, const Tensor& bias, Tensor& y);
 void conv_backward_data(const ConvGeometry&, const Tensor& dy, const ConvWeights&, Tensor& dx);
 void conv_backward_weights(const ConvGeometry&, const Tensor& x, const Tensor& dy, Tensor& dw);

@@ -1,9 +1,11 @@
 // Convolutions on the GPU by cuDNN's imperative interface, channels-last.
 //
 // For every layer shape the library's deterministic algorithms are timed once and the fastest is remembered,
-// in a file for later runs, too. f32 is computed exactly (no TF32) unless `allow_tf32`; bf16 adds up in f32.
-// A shape that the library does not take in this layout goes to kernels/conv_direct.cu. bf16 layers with f32
-// outputs (logits) are computed in f32.
+// in a file for later runs, too. f32 is computed exactly (no TF32); bf16 adds up in f32. A shape that the
+// library does not take in this layout goes to kernels/conv_direct.cu, with a note on stderr. 1x1x1 layers
+// are matrix products (kernels/conv_pointwise.cpp): some methods run them on lists of voxels, of another
+// length in every iteration, and each length would be a shape to measure. bf16 layers with f32 outputs
+// (logits) are computed in f32.
 #ifdef SEMIVOX_CUDA
 
 #include <cudnn.h>
@@ -15,10 +17,13 @@
 #include <string>
 #include <vector>
 
+#include "engine/arithmetic.hpp"
 #include "engine/cuda_runtime.hpp"
 #include "kernels/algorithm_cache.hpp"
 #include "kernels/conv_direct.hpp"
 #include "kernels/conv_grids.hpp"
+#include "kernels/conv_pointwise.hpp"
+#include "kernels/norm.hpp"
 
 namespace semivox::kernels::cudnn {
 
@@ -79,11 +84,8 @@ cudnnDataType_t data_type(DType dtype) {
   return dtype == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
 }
 
-bool tf32_allowed = false;
-
 cudnnMathType_t math_type(DType dtype) {
-  if (dtype == DType::bf16) return CUDNN_TENSOR_OP_MATH;
-  return tf32_allowed ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+  return dtype == DType::bf16 ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH;
 }
 
 /// The descriptors of one convolution and the algorithm that runs it; `usable` is false when the library has
@@ -147,16 +149,24 @@ void describe_operands(Plan& plan, Pass pass, const ConvGeometry& g, const Tenso
       what);
 }
 
+/// True when the library says that it cannot compute this shape in this layout, rather than that it failed.
+bool refused(cudnnStatus_t status) {
+  const int category = CUDNN_STATUS_CATEGORY(static_cast<int>(status));
+  return category == CUDNN_STATUS_NOT_SUPPORTED || category == CUDNN_STATUS_BAD_PARAM;
+}
+
 /// The fastest deterministic algorithm of the library's measurements (sorted by time), if it has one that
-/// takes the operands in this layout.
+/// takes the operands in this layout. f32 stays f32: measurements in another arithmetic (TF32) do not count.
 template <class Measurement>
 std::optional<AlgorithmCache::Choice> fastest(cudnnStatus_t status, const std::vector<Measurement>& measured,
-                                              int count) {
-  if (status != CUDNN_STATUS_SUCCESS) return std::nullopt;
+                                              int count, DType dtype, const std::string& what) {
+  if (refused(status)) return std::nullopt;
+  SEMIVOX_CUDNN_CALL(status, what);
   for (int i = 0; i < count; ++i) {
     const Measurement& m = measured[static_cast<size_t>(i)];
     if (m.status != CUDNN_STATUS_SUCCESS || m.determinism != CUDNN_DETERMINISTIC) continue;
     if (m.memory > static_cast<size_t>(kWorkspaceLimit)) continue;
+    if (dtype == DType::f32 && m.mathType != CUDNN_FMA_MATH) continue;
     return AlgorithmCache::Choice{static_cast<int>(m.algo), static_cast<int>(m.mathType)};
   }
   return std::nullopt;
@@ -164,9 +174,9 @@ std::optional<AlgorithmCache::Choice> fastest(cudnnStatus_t status, const std::v
 
 /// Measures on the operands themselves, overwriting the one that the pass computes.
 std::optional<AlgorithmCache::Choice> measure(const Plan& plan, Pass pass, const Tensor& fine,
-                                              const Tensor& coarse, const Tensor& weights) {
-  SEMIVOX_CUDNN_CALL(cudnnSetConvolutionMathType(plan.convolution, math_type(fine.dtype())),
-                     name_of_pass(pass));
+                                              const Tensor& coarse, const Tensor& weights,
+                                              const std::string& what) {
+  SEMIVOX_CUDNN_CALL(cudnnSetConvolutionMathType(plan.convolution, math_type(fine.dtype())), what);
   const cudnnHandle_t h = handle(fine.device().index);
   const Tensor workspace =
       Tensor::empty({1, kWorkspaceLimit, 1, 1, 1}, DType::u8, fine.device(), MemoryTag::workspace);
@@ -178,21 +188,21 @@ std::optional<AlgorithmCache::Choice> measure(const Plan& plan, Pass pass, const
       const auto status = cudnnFindConvolutionForwardAlgorithmEx(
           h, plan.fine, fine.raw(), plan.weights, weights.raw(), plan.convolution, plan.coarse, coarse.raw(),
           CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return fastest(status, measured, count);
+      return fastest(status, measured, count, fine.dtype(), what);
     }
     case Pass::to_fine: {
       std::vector<cudnnConvolutionBwdDataAlgoPerf_t> measured(CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT);
       const auto status = cudnnFindConvolutionBackwardDataAlgorithmEx(
           h, plan.weights, weights.raw(), plan.coarse, coarse.raw(), plan.convolution, plan.fine, fine.raw(),
           CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return fastest(status, measured, count);
+      return fastest(status, measured, count, fine.dtype(), what);
     }
     case Pass::weights: {
       std::vector<cudnnConvolutionBwdFilterAlgoPerf_t> measured(CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT);
       const auto status = cudnnFindConvolutionBackwardFilterAlgorithmEx(
           h, plan.fine, fine.raw(), plan.coarse, coarse.raw(), plan.convolution, plan.weights, weights.raw(),
           CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return fastest(status, measured, count);
+      return fastest(status, measured, count, fine.dtype(), what);
     }
   }
   return std::nullopt;
@@ -256,14 +266,21 @@ void report_problem(const AlgorithmCache& cache) {
 void choose_algorithm(Plan& plan, Pass pass, const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
                       const Tensor& weights) {
   const auto three = [](const std::array<int64_t, 3>& a) { return text(a[0], "x", a[1], "x", a[2]); };
-  const std::string shape = text(describe(pass, g, fine, coarse), ", stride ", three(g.stride), ", padding ",
-                                 three(g.padding), tf32_allowed ? ", tf32" : "");
+  const std::string shape =
+      text(describe(pass, g, fine, coarse), ", stride ", three(g.stride), ", padding ", three(g.padding));
   const int device_index = fine.device().index;
   AlgorithmCache& known = cache(device_index);
   const auto remembered = known.find(shape);
   if (!remembered || !adopt(plan, pass, *remembered, device_index)) {
-    const auto measured = measure(plan, pass, fine, coarse, weights);
-    if (measured && adopt(plan, pass, *measured, device_index)) known.remember(shape, *measured);
+    const auto measured = measure(plan, pass, fine, coarse, weights, shape);
+    if (measured && adopt(plan, pass, *measured, device_index)) {
+      known.remember(shape, *measured);
+    } else {
+      std::fprintf(stderr,
+                   "note: cuDNN has no deterministic algorithm for this shape, it is computed without, "
+                   "slowly: %s\n",
+                   shape.c_str());
+    }
   }
   report_problem(known);
 }
@@ -279,15 +296,20 @@ const Plan& plan_for(Pass pass, const ConvGeometry& g, const Tensor& fine, const
                      const Tensor& weights) {
   static std::map<std::vector<int64_t>, Plan> plans;
   const Shape f = fine.shape(), c = coarse.shape();
-  std::vector<int64_t> key{static_cast<int64_t>(pass), static_cast<int64_t>(fine.dtype()), tf32_allowed,
+  std::vector<int64_t> key{static_cast<int64_t>(pass), static_cast<int64_t>(fine.dtype()),
                            fine.device().index};
   for (const Shape& s : {f, c}) key.insert(key.end(), {s.n, s.c, s.d, s.h, s.w});
   for (const auto& three : {g.kernel, g.stride, g.padding}) key.insert(key.end(), three.begin(), three.end());
   const std::lock_guard lock(plan_mutex());
   const auto [entry, fresh] = plans.try_emplace(std::move(key));
   if (fresh) {
-    describe_operands(entry->second, pass, g, fine, coarse);
-    choose_algorithm(entry->second, pass, g, fine, coarse, weights);
+    try {
+      describe_operands(entry->second, pass, g, fine, coarse);
+      choose_algorithm(entry->second, pass, g, fine, coarse, weights);
+    } catch (...) {
+      plans.erase(entry);
+      throw;
+    }
   }
   return entry->second;
 }
@@ -366,25 +388,19 @@ void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse,
   direct::add_unpacked(gradient, fine.shape().c, tap_count(g), dw);
 }
 
-Tensor as_f32(const Tensor& tensor) {
-  Tensor converted = Tensor::empty(tensor.shape(), DType::f32, tensor.device(), MemoryTag::workspace);
-  direct::convert(tensor, converted);
-  return converted;
-}
-
 }  // namespace
-
-void allow_tf32(bool allow) { tf32_allowed = allow; }
 
 void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
                   Tensor& y) {
-  if (x.dtype() != y.dtype()) return cudnn::conv_forward(g, as_f32(x), weights, bias, y);
-  if (g.transposed) {
+  if (x.dtype() != y.dtype()) return cudnn::conv_forward(g, cast(x, DType::f32), weights, bias, y);
+  if (pointwise::takes(g)) {
+    pointwise::conv_forward(x, weights.values, y);
+  } else if (g.transposed) {
     to_fine(g, x, weights, y);
   } else {
     to_coarse(g, x, weights, y);
   }
-  if (bias.defined()) direct::add_bias(y, bias);
+  if (bias.defined()) activate(y, bias, 1, {});
 }
 
 void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
@@ -393,12 +409,14 @@ void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeigh
     cudnn::conv_backward_data(g, dy, weights, gradient);
     return direct::convert(gradient, dx);
   }
+  if (pointwise::takes(g)) return pointwise::conv_backward_data(dy, weights.values, dx);
   if (g.transposed) return to_coarse(g, dy, weights, dx);
   to_fine(g, dy, weights, dx);
 }
 
 void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
-  if (x.dtype() != dy.dtype()) return cudnn::conv_backward_weights(g, as_f32(x), dy, dw);
+  if (x.dtype() != dy.dtype()) return cudnn::conv_backward_weights(g, cast(x, DType::f32), dy, dw);
+  if (pointwise::takes(g)) return pointwise::conv_backward_weights(x, dy, dw);
   if (g.transposed) return to_weights(g, dy, x, dw);
   to_weights(g, x, dy, dw);
 }

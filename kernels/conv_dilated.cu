@@ -122,8 +122,6 @@ Tensor weight_matrix(const ConvGeometry& g, const Tensor& values) {
   return values.reshaped({1, values.elements() / g.out_channels, 1, 1, g.out_channels});
 }
 
-Tensor as_f32(const Tensor& t) { return t.dtype() == DType::f32 ? t : cast(t, DType::f32); }
-
 }  // namespace
 
 void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
@@ -145,7 +143,7 @@ void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& wei
 
 void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
   const Taps taps(g, dx.shape(), dy.shape());
-  const Tensor gradient = as_f32(dy);
+  const Tensor gradient = cast(dy, DType::f32);
   Tensor patches = make_patches(taps, dy.shape(), dx.device());
   for (int64_t n = 0; n < dx.shape().n; ++n) {
     matmul(gradient.samples(n, 1), false, weight_matrix(g, weights.values), false, 1, 0, patches);
@@ -159,7 +157,7 @@ void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeigh
 
 void conv_backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
   const Taps taps(g, x.shape(), dy.shape());
-  const Tensor gradient = as_f32(dy);
+  const Tensor gradient = cast(dy, DType::f32);
   Tensor patches = make_patches(taps, dy.shape(), x.device());
   Tensor sum = weight_matrix(g, dw);
   for (int64_t n = 0; n < x.shape().n; ++n) {

@@ -30,16 +30,6 @@ struct AddUnpacked {
   }
 };
 
-template <class T>
-struct AddBias {
-  T* values;  // (rows, channels)
-  const float* bias;
-  int64_t channels;
-  SEMIVOX_HD void operator()(int64_t i) const {
-    values[i] = static_cast<T>(static_cast<float>(values[i]) + bias[i % channels]);
-  }
-};
-
 template <class From, class To>
 struct Convert {
   const From* from;
@@ -195,14 +185,6 @@ void add_unpacked(const Tensor& gradient, int64_t fine_channels, int64_t taps, T
     using T = decltype(zero);
     map(dw.device(), "conv.add_unpacked", dw.elements(),
         AddUnpacked<T>{gradient.data<T>(), dw.data<float>(), fine_channels, taps});
-  });
-}
-
-void add_bias(Tensor& values, const Tensor& bias) {
-  dispatch(values.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    map(values.device(), "conv.add_bias", values.elements(),
-        AddBias<T>{values.data<T>(), bias.data<float>(), values.shape().c});
   });
 }
 

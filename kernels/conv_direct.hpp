@@ -16,9 +16,6 @@ void pack_weights(const Tensor& values, int64_t fine_channels, int64_t taps, Ten
 /// dw (coarse, fine, taps) f32 += gradient (coarse, taps, fine), f32 or bf16.
 void add_unpacked(const Tensor& gradient, int64_t fine_channels, int64_t taps, Tensor& dw);
 
-/// values(row, channel) += bias(channel).
-void add_bias(Tensor& values, const Tensor& bias);
-
 /// The same values in the dtype of `to`.
 void convert(const Tensor& from, Tensor& to);
 

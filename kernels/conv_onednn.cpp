@@ -155,20 +155,6 @@ ConvGeometry layer(const ConvGeometry& g, const Tensor& fine, const Tensor& coar
 
 bool all_f32(const Tensor& a, const Tensor& b) { return a.dtype() == DType::f32 && b.dtype() == DType::f32; }
 
-void add_bias(Tensor& tensor, const Tensor& bias) {
-  const float* b = bias.data<float>();
-  const int64_t channels = tensor.shape().c;
-  const auto add = [&](auto* values) {
-    parallel_blocks(tensor.shape().rows(), 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        for (int64_t c = 0; c < channels; ++c) values[row * channels + c] = values[row * channels + c] + b[c];
-      }
-    });
-  };
-  if (tensor.dtype() == DType::bf16) return add(tensor.data<bf16>());
-  add(tensor.data<float>());
-}
-
 void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& weights, const Tensor& bias,
                Activation activation, Tensor& coarse) {
   if (is_patchwise(g) && has_products(fine.dtype())) {
@@ -178,7 +164,7 @@ void to_coarse(const ConvGeometry& g, const Tensor& fine, const ConvWeights& wei
       convolution(Pass::to_coarse, g, fine, coarse, fine.dtype(), bias.defined(), activation);
   if (!c && activation) {
     to_coarse(g, fine, weights, bias, {}, coarse);
-    return activate(coarse, *activation, {});
+    return activate(coarse, {}, *activation, {});
   }
   if (!c && all_f32(fine, coarse)) {
     return reference::conv_forward(layer(g, fine, coarse, false), fine, weights, bias, coarse);
@@ -222,7 +208,7 @@ void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& wei
   }
   if (activation) {
     to_fine(g, coarse, weights, bias, {}, fine);
-    return activate(fine, *activation, {});
+    return activate(fine, {}, *activation, {});
   }
   if (better_turned(g, fine) && !bias.defined() && to_fine_by_turned_weights(g, coarse, weights, fine))
     return;
@@ -238,7 +224,7 @@ void to_fine(const ConvGeometry& g, const Tensor& coarse, const ConvWeights& wei
   c->primitive.run({{DNNL_ARG_DIFF_DST, as_memory(c->coarse, coarse.raw())},
                     {DNNL_ARG_WEIGHTS, packed_for(*c, g, weights, fine.shape(), coarse.shape())},
                     {DNNL_ARG_DIFF_SRC, as_memory(c->fine, fine.raw())}});
-  if (bias.defined()) add_bias(fine, bias);
+  if (bias.defined()) activate(fine, bias, 1, {});
 }
 
 void to_weights(const ConvGeometry& g, const Tensor& fine, const Tensor& coarse, Tensor& dw) {

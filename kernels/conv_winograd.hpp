@@ -11,7 +11,7 @@
 namespace semivox::kernels::winograd {
 
 /// True when these functions take the layer, and are known to be faster: 3x3x3, stride 1, padding 1, 16, 32,
-/// 64 or more channels (multiples of 16, at most 128) on both sides, f32.
+/// 64 or 128 channels on each side, f32.
 bool takes(const ConvGeometry& geometry, const Tensor& x, const Tensor& y);
 
 /// y = act(conv(x) + bias). x (N, D, H, W, Ci), y (N, D, H, W, Co), bias (Co) or undefined. `slope` is the

@@ -18,6 +18,7 @@ struct Dual {
   /// The variable number `index`.
   SEMIVOX_HD static Dual variable(T value, int index) {
     Dual x(value);
+    SEMIVOX_UNROLL
     for (int i = 0; i < W; ++i) x.d[i] = i == index ? T(1) : T(0);
     return x;
   }
@@ -27,6 +28,7 @@ struct Dual {
 template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> chain(const Dual<T, W>& x, T value, T derivative) {
   Dual<T, W> y(value);
+  SEMIVOX_UNROLL
   for (int i = 0; i < W; ++i) y.d[i] = derivative * x.d[i];
   return y;
 }
@@ -34,18 +36,21 @@ SEMIVOX_HD inline Dual<T, W> chain(const Dual<T, W>& x, T value, T derivative) {
 template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> operator+(const Dual<T, W>& a, const Dual<T, W>& b) {
   Dual<T, W> y(a.v + b.v);
+  SEMIVOX_UNROLL
   for (int i = 0; i < W; ++i) y.d[i] = a.d[i] + b.d[i];
   return y;
 }
 template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> operator-(const Dual<T, W>& a, const Dual<T, W>& b) {
   Dual<T, W> y(a.v - b.v);
+  SEMIVOX_UNROLL
   for (int i = 0; i < W; ++i) y.d[i] = a.d[i] - b.d[i];
   return y;
 }
 template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> operator*(const Dual<T, W>& a, const Dual<T, W>& b) {
   Dual<T, W> y(a.v * b.v);
+  SEMIVOX_UNROLL
   for (int i = 0; i < W; ++i) y.d[i] = a.d[i] * b.v + a.v * b.d[i];
   return y;
 }
@@ -53,6 +58,7 @@ template <class T, int W>
 SEMIVOX_HD inline Dual<T, W> operator/(const Dual<T, W>& a, const Dual<T, W>& b) {
   const T inverse = T(1) / b.v;
   Dual<T, W> y(a.v * inverse);
+  SEMIVOX_UNROLL
   for (int i = 0; i < W; ++i) y.d[i] = (a.d[i] - y.v * b.d[i]) * inverse;
   return y;
 }
@@ -129,11 +135,13 @@ SEMIVOX_HD inline S softmax(const S* z, int classes, S* p) {
   auto highest = value_of(z[0]);
   for (int c = 1; c < classes; ++c) highest = value_of(z[c]) > highest ? value_of(z[c]) : highest;
   S total = S(0);
+  SEMIVOX_UNROLL
   for (int c = 0; c < classes; ++c) {
     p[c] = exponential(z[c] - highest);
     total = total + p[c];
   }
   const S inverse = S(1) / total;
+  SEMIVOX_UNROLL
   for (int c = 0; c < classes; ++c) p[c] = p[c] * inverse;
   return logarithm(total) + highest;
 }

@@ -385,15 +385,17 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
   return d_y;
 }
 
-void activate(Tensor& y, double slope, const Tensor& skip) {
+void activate(Tensor& y, const Tensor& bias, double slope, const Tensor& skip) {
   const Shape shape = y.shape();
+  SEMIVOX_CHECK(!bias.defined() || bias.elements() == shape.c, "bias ", bias.shape().str(), " for ",
+                shape.str());
   dispatch_float(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using P = compute_t<T>;
     with_skip(skip.defined() ? Skip::after : Skip::none, [&](auto mode) {
-      map_channel_packs(
-          y.device(), "activate", shape.n, shape.voxels(), shape.c,
-          norm_passes::Activate<T, mode.value>{y.data<T>(), data_or_null<T>(skip), static_cast<P>(slope)});
+      map_channel_packs(y.device(), "activate", shape.n, shape.voxels(), shape.c,
+                        norm_passes::Activate<T, mode.value>{y.data<T>(), data_or_null<T>(skip),
+                                                             data_or_null<P>(bias), static_cast<P>(slope)});
     });
   });
 }

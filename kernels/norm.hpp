@@ -79,7 +79,8 @@ bool is_foldable(const NormBlock& block, const NormCall& call);
 void fold_norm(const NormBlock& block, const Tensor& weights, int64_t run, Tensor& folded_weights,
                Tensor& folded_bias);
 
-/// y = act(y) [+ skip] in place, the activation's slope below zero from the block.
-void activate(Tensor& y, double slope, const Tensor& skip);
+/// y = act(y + bias) [+ skip] in place: what is left of a block behind a convolution whose weights hold the
+/// norm. `slope` below zero, 1 for none; bias (C), f32 (f64 for f64 y), and skip, like y, may be undefined.
+void activate(Tensor& y, const Tensor& bias, double slope, const Tensor& skip);
 
 }  // namespace semivox::kernels

@@ -145,24 +145,27 @@ struct BackwardApply {
   }
 };
 
-// y = act(y) [+ skip] in place.
+// y = act(y + bias) [+ skip] in place.
 template <class T, Skip kSkip>
 struct Activate {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using element = T;
   using P = compute_t<T>;
-  struct Channel {};
+  struct Channel {
+    P bias;
+  };
   T* y;
   const T* skip;  // or null
+  const P* bias;  // (C) or null
   P slope;
-  SEMIVOX_HD Channel channel(int64_t, int64_t) const { return {}; }
+  SEMIVOX_HD Channel channel(int64_t, int64_t c) const { return {bias == nullptr ? P(0) : bias[c]}; }
   template <int W>
-  SEMIVOX_HD void apply(const Channel (&)[W], int64_t i) const {
+  SEMIVOX_HD void apply(const Channel (&channels)[W], int64_t i) const {
     Pack<T, W> ys = load_pack<W>(y + i);
     const Pack<T, W> skips = kSkip == Skip::after ? load_pack<W>(skip + i) : ys;
     SEMIVOX_UNROLL
     for (int w = 0; w < W; ++w) {
-      const P z = ys[w], a = z > P(0) ? z : slope * z;
+      const P z = static_cast<P>(ys[w]) + channels[w].bias, a = z > P(0) ? z : slope * z;
       ys[w] = kSkip == Skip::after ? a + static_cast<P>(skips[w]) : a;
     }
     store_pack(y + i, ys);

@@ -16,6 +16,7 @@
 // read twice and their gradient is written once. Sums are deterministic.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "engine/launch.hpp"
@@ -32,18 +33,27 @@
 
 namespace semivox {
 
-/// The sums S[n][k] as g sees them.
+/// The sums S[n][k] as g sees them. As dual numbers they are made when they are read (an array of them would
+/// be a thread's stack, which a GPU sets aside for every thread that it can hold).
 template <class S>
 struct SampleSums {
-  const S* values;  // (samples, K)
+  const double* values;  // (samples, K)
   int64_t samples;
   int terms;
+  int64_t variable = -1;  // index of the sum by which dual numbers are differentiated
 
-  SEMIVOX_HD const S& operator()(int64_t sample, int k) const { return values[sample * terms + k]; }
+  SEMIVOX_HD S operator()(int64_t sample, int k) const {
+    const int64_t i = sample * terms + k;
+    if constexpr (std::is_same_v<S, double>) {
+      return values[i];
+    } else {
+      return i == variable ? S::variable(values[i], 0) : S(values[i]);
+    }
+  }
   /// Sum of term k over the samples first ... last-1.
   SEMIVOX_HD S total(int k, int64_t first, int64_t last) const {
     S sum = S(0);
-    for (int64_t n = first; n < last; ++n) sum = sum + values[n * terms + k];
+    for (int64_t n = first; n < last; ++n) sum = sum + (*this)(n, k);
     return sum;
   }
   SEMIVOX_HD S total(int k) const { return total(k, 0, samples); }
@@ -59,8 +69,7 @@ namespace voxel {
 
 constexpr int kMaxChannels = 16;  // logits of all inputs together
 constexpr int kMaxInputs = 4;
-constexpr int kMaxSums = 512;  // samples * K, for the one-thread kernels that evaluate g
-constexpr int kLanes = 32;     // voxels that the CPU calculates side by side: as many as a vector has labels
+constexpr int kLanes = 32;  // voxels that the CPU calculates side by side: as many as a vector has labels
 
 /// The differentiable inputs of a program: logits of one or more networks, seen as one array of channels.
 struct Inputs {
@@ -70,13 +79,16 @@ struct Inputs {
   int count = 0;
   bool f64 = false;
 
-  template <class S>
-  SEMIVOX_HD void load(int64_t row, S* z) const {
-    int k = 0;
-    for (int i = 0; i < count; ++i) {
-      for (int64_t at = row * channels[i]; at < (row + 1) * channels[i]; ++at) {
-        z[k++] = f64 ? S(static_cast<const double*>(data[i])[at]) : S(static_cast<const float*>(data[i])[at]);
-      }
+  /// z[0 ... used-1]: all channels of a row. The loop counts to a constant, so that z stays in registers.
+  template <class S, int kWidth>
+  SEMIVOX_HD void load(int64_t row, int used, S (&z)[kWidth]) const {
+    int i = 0, c = 0;
+    SEMIVOX_UNROLL
+    for (int k = 0; k < kWidth; ++k) {
+      if (k >= used) continue;
+      const int64_t at = row * channels[i] + c;
+      z[k] = f64 ? S(static_cast<const double*>(data[i])[at]) : S(static_cast<const float*>(data[i])[at]);
+      if (++c == channels[i]) ++i, c = 0;
     }
   }
 
@@ -115,18 +127,17 @@ struct Inputs {
   }
 
   /// Writes the gradients of all channels of a row to the inputs that want them.
-  template <class T>
-  SEMIVOX_HD void store_gradient(int64_t row, const T* values) const {
-    int k = 0;
-    for (int i = 0; i < count; ++i) {
-      for (int64_t at = row * channels[i]; at < (row + 1) * channels[i]; ++at, ++k) {
-        if (gradient[i] == nullptr) continue;
-        if (f64) {
-          static_cast<double*>(gradient[i])[at] = values[k];
-        } else {
-          static_cast<float*>(gradient[i])[at] = static_cast<float>(values[k]);
-        }
-      }
+  template <class T, int kWidth>
+  SEMIVOX_HD void store_gradient(int64_t row, int used, const T (&values)[kWidth]) const {
+    int i = 0, c = 0;
+    SEMIVOX_UNROLL
+    for (int k = 0; k < kWidth; ++k) {
+      if (k >= used) continue;
+      const int64_t at = row * channels[i] + c;
+      if (gradient[i] != nullptr && f64) static_cast<double*>(gradient[i])[at] = values[k];
+      if (gradient[i] != nullptr && !f64)
+        static_cast<float*>(gradient[i])[at] = static_cast<float>(values[k]);
+      if (++c == channels[i]) ++i, c = 0;
     }
   }
 };
@@ -144,7 +155,7 @@ struct SumTerms {
   SEMIVOX_HD void operator()(int64_t sample, int64_t v, double* sums) const {
     const int used = kChannels > 0 ? kChannels : channels;
     T z[kWidth], t[kSums] = {};
-    inputs.load(sample * voxels + v, z);
+    inputs.load(sample * voxels + v, used, z);
     program.terms(static_cast<const T*>(z), used, sample, v, t);
     for (int k = 0; k < kSums; ++k) sums[k] += t[k];
   }
@@ -204,11 +215,8 @@ struct DifferentiateResults {
   int64_t samples;
   int terms, channels;
   SEMIVOX_HD void operator()(int64_t i) const {
-    Dual<double, 1> values[kMaxSums];
-    for (int64_t j = 0; j < samples * terms; ++j) values[j] = Dual<double, 1>(sums[j]);
-    values[i].d[0] = 1;
     Dual<double, 1> results[Program::kResults];
-    program.results(SampleSums<Dual<double, 1>>{values, samples, terms}, channels, results);
+    program.results(SampleSums<Dual<double, 1>>{sums, samples, terms, i}, channels, results);
     weights[i] = results[0].d[0] * upstream[0];
   }
 };
@@ -232,7 +240,7 @@ struct Gradient {
     T gradient[kWidth] = {};
     for (int first = 0; first < used; first += kChunk) {
       S z[kWidth], t[kSums] = {};
-      inputs.load(row, z);
+      inputs.load(row, used, z);
       for (int i = 0; i < kChunk; ++i) {
         if (first + i < used) z[first + i] = S::variable(z[first + i].v, i);
       }
@@ -246,7 +254,7 @@ struct Gradient {
         gradient[first + i] = total;
       }
     }
-    inputs.store_gradient(row, gradient);
+    inputs.store_gradient(row, used, gradient);
   }
 
   void host_block(int64_t row, int64_t end) const requires(kChannels > 0) {
@@ -309,11 +317,13 @@ LossValue evaluate(const char* name, const Program& program, const std::vector<V
                   name, ": inputs of shapes ", shape.str(), " and ", input.shape().str());
     channels += static_cast<int>(input.shape().c);
   }
-  SEMIVOX_CHECK(channels <= voxel::kMaxChannels, name, ": ", channels, " channels, at most ",
-                voxel::kMaxChannels);
+  if (channels > voxel::kMaxChannels) {
+    throw UsageError(text(name, ": found ", channels,
+                          " channels of logits (classes times networks or decoders), ", "expected at most ",
+                          voxel::kMaxChannels));
+  }
   voxel::check_logit_type(dtype);
   const int terms = Program::sums(channels);
-  SEMIVOX_CHECK(shape.n * terms <= voxel::kMaxSums, name, ": ", shape.n, " samples of ", terms, " sums");
 
   Tensor sums = Tensor::empty({1, shape.n * terms, 1, 1, 1}, DType::f64, device);
   LossValue value;

@@ -45,6 +45,7 @@ struct BcpLoss {
   SEMIVOX_HD void region_terms(const S* z, const S* p, const S& log_normalizer, int channels, int label,
                                S* sums) const {
     if (label != kElsewhere) sums[1] = S(1);
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       S* d = sums + 2 + 3 * c;
       if (c == label) {

@@ -47,17 +47,19 @@ class Cml : public StudentTeacherMethod {
     const Pass pass{true, context.random};
     const Loss labeled = labeled_loss(batch, pass);
     Variable loss = labeled_weight_ * labeled.supervision + conflict_weight_ * labeled.conflict;
-    StepReport report{{"loss", 0}, {"loss_labeled", number_of(labeled.supervision)}};
+    Loss unlabeled;
+    if (context.phase > 0) {
+      unlabeled = unlabeled_loss(batch.unlabeled_images(), pass);
+      loss = loss + unlabeled_weight_ * unlabeled.supervision + conflict_weight_ * unlabeled.conflict;
+    }
+    nets_.update(loss, context.learning_rate);
+    StepReport report{{"loss", number_of(loss)}, {"loss_labeled", number_of(labeled.supervision)}};
     double conflict = number_of(labeled.conflict);
     if (context.phase > 0) {
-      const Loss unlabeled = unlabeled_loss(batch.unlabeled_images(), pass);
-      loss = loss + unlabeled_weight_ * unlabeled.supervision + conflict_weight_ * unlabeled.conflict;
       report.emplace_back("loss_unlabeled", number_of(unlabeled.supervision));
       conflict += number_of(unlabeled.conflict);
     }
     report.emplace_back("loss_conflict", conflict);
-    report[0].second = number_of(loss);
-    nets_.update(loss, context.learning_rate);
     return report;
   }
 

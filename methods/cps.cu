@@ -33,6 +33,7 @@ struct LabelCrossEntropy {
     S p[voxel::kMaxChannels];
     const S log_normalizer = softmax(z, channels, p);
     const int label = labels[sample * voxels + v];
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       if (c == label) t[0] = log_normalizer - z[c];
     }
@@ -88,11 +89,19 @@ class Cps : public Method {
     const double lambda = ramp_.at(context.iteration);
     const Tensor decisions_1 = kernels::hard_labels(crossed(z1, batch).value(), false);
     const Tensor decisions_2 = kernels::hard_labels(crossed(z2, batch).value(), false);
-    const std::vector<double> r1 = train(first_, z1, decisions_2, lambda, batch, context.learning_rate);
-    const std::vector<double> r2 = train(second_, z2, decisions_1, lambda, batch, context.learning_rate);
-    return {{"loss", r1[0] + r2[0]}, {"loss_ce_1", r1[1]},          {"loss_dice_1", r1[2]},
-            {"loss_cross_1", r1[3]}, {"loss_ce_2", r2[1]},          {"loss_dice_2", r2[2]},
-            {"loss_cross_2", r2[3]}, {"consistency_weight", lambda}};
+    const Half first = train(first_, z1, decisions_2, lambda, batch, context.learning_rate);
+    const Half second = train(second_, z2, decisions_1, lambda, batch, context.learning_rate);
+    const std::vector<double> s1 = first.supervised.results.to_doubles(),
+                              s2 = second.supervised.results.to_doubles();
+    const double cross1 = first.cross.results.to_doubles()[0], cross2 = second.cross.results.to_doubles()[0];
+    return {{"loss", s1[0] + lambda * cross1 + (s2[0] + lambda * cross2)},
+            {"loss_ce_1", s1[1]},
+            {"loss_dice_1", s1[2]},
+            {"loss_cross_1", cross1},
+            {"loss_ce_2", s2[1]},
+            {"loss_dice_2", s2[2]},
+            {"loss_cross_2", cross2},
+            {"consistency_weight", lambda}};
   }
 
   Network& student() override { return *first_.student; }
@@ -109,15 +118,18 @@ class Cps : public Method {
     return on_all_ ? logits : logits.samples(batch.labeled, logits.shape().n - batch.labeled);
   }
 
-  /// One network's half of the loss and its step. Returns loss, CE, Dice, cross-entropy with the decisions.
-  std::vector<double> train(StudentTeacher& net, const Variable& logits, const Tensor& decisions,
-                            double lambda, const Batch& batch, double learning_rate) const {
-    const LossValue supervised =
-        supervised_loss(logits.samples(0, batch.labeled), batch.labels(), dice_background_);
-    const LossValue cross = label_cross_entropy(crossed(logits, batch), decisions);
-    net.update(supervised.loss + lambda * cross.loss, learning_rate);
-    const std::vector<double> s = supervised.results.to_doubles(), c = cross.results.to_doubles();
-    return {s[0] + lambda * c[0], s[1], s[2], c[0]};
+  /// One network's half of the loss.
+  struct Half {
+    LossValue supervised, cross;
+  };
+
+  /// Calculates it and makes the network's step.
+  Half train(StudentTeacher& net, const Variable& logits, const Tensor& decisions, double lambda,
+             const Batch& batch, double learning_rate) const {
+    const Half half{supervised_loss(logits.samples(0, batch.labeled), batch.labels(), dice_background_),
+                    label_cross_entropy(crossed(logits, batch), decisions)};
+    net.update(half.supervised.loss + lambda * half.cross.loss, learning_rate);
+    return half;
   }
 
   RampOptions ramp_;

@@ -179,17 +179,18 @@ class Cvbm : public StudentTeacherMethod {
     const double w = consistency_ * staircase_rampup(context.iteration, rampup_unit_, rampup_length_);
     const double weights[] = {region_weight_, region_weight_, w, w};
     Variable loss;
-    std::array<double, 4> terms{};
-    double total = 0;
     for (size_t k = 0; k < 4; ++k) {
       const Variable term = weights[k] * (first[k].loss + second[k].loss);
       loss = loss.defined() ? loss + term : term;
+    }
+    nets_.update(loss, context.learning_rate);
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), ema_decay_, ema_buffers_);
+    std::array<double, 4> terms{};
+    double total = 0;
+    for (size_t k = 0; k < 4; ++k) {
       terms[k] = first[k].results.to_doubles()[0] + second[k].results.to_doubles()[0];
       total += weights[k] * terms[k];
     }
-    nets_.update(loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(),
-               semivox::ema_decay(ema_decay_, EmaWarmup::none, context.iteration), ema_buffers_);
     return {{"loss", total},
             {"loss_foreground", terms[0]},
             {"loss_background", terms[1]},

@@ -25,6 +25,7 @@ struct BackgroundLoss {
     const int label = labels[r][sample * voxels + v];
     S* sums = t + r * region(channels);
     sums[1] = S(1);
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       const S target = S(scaled[r] ? (c == label ? c : 0) : (c == label ? 0 : 1));
       const S log_p = options.softmax_twice ? p[c] - log_again : z[c] - log_normalizer;
@@ -67,8 +68,10 @@ struct ProbabilityDistance {
     const int classes = channels / 2;
     S p[voxel::kMaxChannels] = {}, q[voxel::kMaxChannels] = {};
     softmax(z, classes, p);
+    SEMIVOX_UNROLL
     for (int c = 0; c < classes; ++c) q[c] = inverse ? -z[classes + c] : z[classes + c];
     softmax(static_cast<const S*>(q), classes, q);
+    SEMIVOX_UNROLL
     for (int c = 0; c < classes; ++c) t[0] = t[0] + square(p[c] - q[c]);
   }
 

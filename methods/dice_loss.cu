@@ -18,6 +18,7 @@ struct DiceLoss {
     S p[voxel::kMaxChannels];
     softmax(z, channels, p);
     const int label = labels[sample * voxels + v];
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       t[2 * c + 1] = form.squared ? p[c] * p[c] : p[c];
       if (c != label) continue;

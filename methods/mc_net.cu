@@ -79,18 +79,18 @@ class MCNetMethod : public StudentTeacherMethod {
     logits.insert(logits.end(), output.auxiliary.begin(), output.auxiliary.end());
     const LossValue consistency = mutual_consistency(logits, temperature_, detached_);
     const Tensor labels = batch.labels();
-    double dice = 0;
     // The official code counts iterations from 1 here.
     const double weight = weight_ * staircase_rampup(context.iteration + 1, rampup_unit_, rampup_length_);
     Variable loss = weight * consistency.loss;
+    std::vector<LossValue> terms;
     for (const Variable& z : logits) {
-      const LossValue term = dice_loss(z.samples(0, batch.labeled), labels, form_);
-      loss = loss + dice_weight_ * term.loss;
-      dice += term.results.to_doubles()[0];
+      terms.push_back(dice_loss(z.samples(0, batch.labeled), labels, form_));
+      loss = loss + dice_weight_ * terms.back().loss;
     }
-    const double total = loss.value().to_doubles()[0];
     nets_.update(loss, context.learning_rate);
-    return {{"loss", total},
+    double dice = 0;
+    for (const LossValue& term : terms) dice += term.results.to_doubles()[0];
+    return {{"loss", loss.value().to_doubles()[0]},
             {"loss_dice", dice},
             {"loss_consistency", consistency.results.to_doubles()[0]},
             {"consistency_weight", weight}};

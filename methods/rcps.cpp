@@ -79,31 +79,34 @@ class Rcps : public StudentTeacherMethod {
     std::vector<Variable> scales{output.logits};
     scales.insert(scales.end(), output.auxiliary.begin(), output.auxiliary.end());
 
-    double segmentation = 0, cross_entropy = 0, kl = 0, cosine = 0;
+    std::vector<LossValue> segmentations, consistencies;
     Variable loss;
     const auto add = [&](const Variable& term) { loss = loss.defined() ? loss + term : term; };
     for (const Variable& scale : scales) {
-      const LossValue value = rcps_segmentation_loss(scale.samples(0, labeled), batch.labels(), weights_);
-      add(value.loss);
-      segmentation += value.results.to_doubles()[0];
+      segmentations.push_back(rcps_segmentation_loss(scale.samples(0, labeled), batch.labels(), weights_));
+      add(segmentations.back().loss);
       if (rectified_weight_ == 0) continue;
-      const LossValue views =
-          rcps_consistency_loss(scale.samples(n, n), scale.samples(2 * n, n), target, labeled, sharpening_);
-      add(ramp * rectified_weight_ * views.loss);
+      consistencies.push_back(
+          rcps_consistency_loss(scale.samples(n, n), scale.samples(2 * n, n), target, labeled, sharpening_));
+      add(ramp * rectified_weight_ * consistencies.back().loss);
+    }
+    std::vector<Variable> contrasts;  // labelled anchors, unlabelled anchors
+    for (int group = 0; group < 2 && contrastive_weight_ > 0; ++group) {
+      contrasts.push_back(contrast_term(output.features, target, labeled, group == 0));
+      add(ramp * contrastive_weight_ * contrasts.back());
+    }
+    nets_.update(loss, context.learning_rate);
+
+    double segmentation = 0, cross_entropy = 0, kl = 0, cosine = 0, contrast[2] = {0, 0};
+    for (const LossValue& value : segmentations) segmentation += value.results.to_doubles()[0];
+    for (const LossValue& views : consistencies) {
       const std::vector<double> r = views.results.to_doubles();
       cross_entropy += r[1];
       kl += r[2];
       cosine += r[3];
     }
-    double contrast[2] = {0, 0};  // labelled anchors, unlabelled anchors
-    if (contrastive_weight_ > 0) {
-      for (int group = 0; group < 2; ++group) {
-        const Variable term = contrast_term(output.features, target, labeled, group == 0);
-        add(ramp * contrastive_weight_ * term);
-        contrast[group] = term.value().to_doubles()[0];
-      }
-    }
-    nets_.update(loss, context.learning_rate);
+    for (size_t group = 0; group < contrasts.size(); ++group)
+      contrast[group] = contrasts[group].value().to_doubles()[0];
     return {{"loss", loss.value().to_doubles()[0]},
             {"loss_segmentation", segmentation},
             {"loss_rectified", cross_entropy},

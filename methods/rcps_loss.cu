@@ -22,6 +22,7 @@ struct SegmentationLoss {
     S p[voxel::kMaxChannels];
     const S log_normalizer = softmax(z, channels, p);
     const int label = labels[sample * voxels + v];
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       if (c == label) {
         const T weight = static_cast<T>(weights[c]);
@@ -91,13 +92,16 @@ struct ConsistencyLoss {
     const T log_target =
         terms::frozen_softmax(target, (sample * voxels + v) * classes, classes, p_target, z_target);
     T scaled[voxel::kMaxChannels] = {};
+    SEMIVOX_UNROLL
     for (int c = 0; c < classes; ++c) scaled[c] = z_target[c] * static_cast<T>(inverse_temperature);
     softmax(scaled, classes, sharp);
+    SEMIVOX_UNROLL
     for (int view = 0; view < 2; ++view) {
       const S* q = z + view * classes;
       S p[voxel::kMaxChannels];
       const S log_normalizer = softmax(q, classes, p);
       S cross_entropy = S(0), kl = S(0);
+      SEMIVOX_UNROLL
       for (int c = 0; c < classes; ++c) {
         const S log_p = q[c] - log_normalizer;
         cross_entropy = cross_entropy - sharp[c] * log_p;

@@ -21,13 +21,17 @@ struct RectifiedConsistency {
     T q[voxel::kMaxChannels] = {}, z_teacher[voxel::kMaxChannels] = {};
     const T log_teacher =
         terms::frozen_softmax(teacher, (sample * voxels + v) * channels, channels, q, z_teacher);
-    int hard = 0;
-    S kl = S(0);
+    T highest = z_teacher[0];
+    S z_hard = z[0], kl = S(0);  // z_hard: the student's logit of the class that the teacher decides for
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
-      if (z_teacher[c] > z_teacher[hard]) hard = c;
+      if (z_teacher[c] > highest) {
+        highest = z_teacher[c];
+        z_hard = z[c];
+      }
       kl = kl + q[c] * ((z_teacher[c] - log_teacher) - (z[c] - log_normalizer));
     }
-    t[0] = (log_normalizer - z[hard]) * exponential(-kl);
+    t[0] = (log_normalizer - z_hard) * exponential(-kl);
     t[1] = kl;
   }
 

@@ -37,7 +37,8 @@ struct DiscriminatorLoss {
   SEMIVOX_HD void terms(const S* z, int channels, int64_t sample, int64_t, S* t) const {
     S p[voxel::kMaxChannels];
     const S log_normalizer = softmax(z, channels, p);
-    const bool is_labeled = sample<labeled, taken_for_labeled = value_of(z[channels - 1])> value_of(z[0]);
+    const bool is_labeled = sample < labeled;
+    const bool taken_for_labeled = value_of(z[channels - 1]) > value_of(z[0]);
     t[0] = log_normalizer - (is_labeled ? z[channels - 1] : z[0]);
     t[1] = S(is_labeled == taken_for_labeled ? 1 : 0);
   }
@@ -57,6 +58,7 @@ LossValue sassnet_supervised_loss(const Variable& logit, const Variable& map, co
   SEMIVOX_CHECK(logit.shape().c == 1 && map.shape().c == 1 && labels.shape() == target.shape(), "logit ",
                 logit.shape().str(), ", map ", map.shape().str(), ", labels ", labels.shape().str(),
                 ", target ", target.shape().str());
+  terms::check_labels(labels, logit.shape());
   return evaluate(
       "sassnet_supervised_loss",
       ShapeLoss{{labels.data<uint8_t>(), target.data<float>(), labels.shape().n, logit.shape().voxels()},

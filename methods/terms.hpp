@@ -19,6 +19,7 @@ struct CrossEntropyDice {
   template <class S>
   SEMIVOX_HD static void voxel(const S* z, const S* p, const S& log_normalizer, int classes, int label,
                                S* t) {
+    SEMIVOX_UNROLL
     for (int c = 0; c < classes; ++c) {  // comparisons, not indexing by label: arrays stay in registers
       if (c == label) {
         t[0] = log_normalizer - z[c];
@@ -54,6 +55,14 @@ struct CrossEntropyDice {
   }
 };
 
+/// Throws InternalError unless `labels` (L, 1, D, H, W) u8 are those of the first L samples of logits
+/// (N, C, D, H, W).
+inline void check_labels(const Tensor& labels, const Shape& logits) {
+  const int64_t labeled = labels.shape().n;
+  SEMIVOX_CHECK(labels.shape() == logits.with_channels(1).with_samples(labeled) && labeled <= logits.n,
+                labels.shape().str(), " labels for ", logits.str());
+}
+
 /// Another network's logits or probabilities, channels-last, in f32 or f64: what a program compares the
 /// student with.
 struct Frozen {
@@ -72,6 +81,7 @@ struct Frozen {
   /// Reads `count` values from element `begin` as constants.
   template <class T>
   SEMIVOX_HD void load(int64_t begin, int count, T* values) const {
+    SEMIVOX_UNROLL
     for (int i = 0; i < count; ++i) {
       values[i] = f64 != nullptr ? static_cast<T>(f64[begin + i]) : static_cast<T>(f32[begin + i]);
     }
@@ -94,6 +104,7 @@ SEMIVOX_HD inline T frozen_softmax(const Frozen& logits, int64_t begin, int clas
 template <class S, class T>
 SEMIVOX_HD inline S squared_distance(const S* p, const T* q, int classes) {
   S total = S(0);
+  SEMIVOX_UNROLL
   for (int c = 0; c < classes; ++c) total = total + square(p[c] - q[c]);
   return total;
 }

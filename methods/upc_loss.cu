@@ -19,16 +19,23 @@ struct ConfidentPseudoLabels {
     T q[voxel::kMaxChannels] = {}, z_teacher[voxel::kMaxChannels] = {};
     teacher.load((sample * voxels + v) * channels, channels, z_teacher);
     int hard = 0;
+    T highest = z_teacher[0] / static_cast<T>(temperature);
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       z_teacher[c] /= static_cast<T>(temperature);
-      if (z_teacher[c] > z_teacher[hard]) hard = c;
+      if (z_teacher[c] > highest) {
+        highest = z_teacher[c];
+        hard = c;
+      }
     }
     softmax(static_cast<const T*>(z_teacher), channels, q);
     T confidence = T(0);
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) confidence = c == hard ? q[c] : confidence;
     if (!(confidence >= static_cast<T>(threshold))) return;
     S p[voxel::kMaxChannels];
     const S log_normalizer = softmax(z, channels, p);
+    SEMIVOX_UNROLL
     for (int c = 0; c < channels; ++c) {
       if (c == hard) t[0] = log_normalizer - z[c];
     }

@@ -1,4 +1,4 @@
-# Fails when a folder includes another that it must not know: apps -> methods -> layers -> kernels -> engine, io -> engine.
+# Fails when a folder includes another that it must not know: apps -> methods -> layers -> kernels -> engine, io -> kernels.
 #   cmake -DROOT=<repository> -P tests/check_layers.cmake
 cmake_minimum_required(VERSION 3.22)
 

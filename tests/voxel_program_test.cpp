@@ -356,9 +356,8 @@ TEST_CASE("inputs that do not fit are caught") {
   const Tensor labels = random_labels({1, 1, 1, 1, 4}, 2, 2);
   const auto call = [&](const std::vector<Tensor>& inputs) { loss_of(TwoNetworks{}, inputs, {}); };
   CHECK_THROWS_AS(call({}), InternalError);
-  CHECK_THROWS_AS(call({random_logits({1, 17, 1, 1, 4}, 1)}), InternalError);
+  CHECK_THROWS_AS(call({random_logits({1, 17, 1, 1, 4}, 1)}), UsageError);
   CHECK_THROWS_AS(call({random_logits({1, 2, 1, 1, 4}, 1), random_logits({1, 2, 1, 4, 1}, 1)}),
                   InternalError);
   CHECK_THROWS_AS(call({cast(random_logits({1, 2, 1, 1, 4}, 1), DType::bf16)}), InternalError);
-  CHECK_THROWS_AS(call({random_logits({300, 2, 1, 1, 1}, 1)}), InternalError);
 }

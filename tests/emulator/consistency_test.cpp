@@ -43,8 +43,7 @@ TEST_CASE("emulated consistency losses") {
     compare_loss({logits}, [](const Inputs& z, Device) { return normalized_entropy(z[0]); });
     compare_loss({logits},
                  [&](const Inputs& z, Device d) { return label_cross_entropy(z[0], decisions.to(d)); });
-    compare_loss({logits},
-                 [&](const Inputs& z, Device d) { return probability_distance(z[0], target.to(d)); });
+    compare_loss({logits}, [&](const Inputs& z, Device d) { return distance_to_target(z[0], target.to(d)); });
     compare_loss({logits, teacher, noise(shape, 4), noise(shape, 5)},
                  [](const Inputs& z, Device) { return pyramid_consistency(z); });
   }

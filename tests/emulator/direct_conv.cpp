@@ -14,13 +14,13 @@ void conv_forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& wei
   } else {
     direct::to_coarse(g, x, weights.values, y);
   }
-  if (bias.defined()) direct::add_bias(y, bias);
+  if (bias.defined()) activate(y, bias, 1, {});
 }
 
 void conv_forward_act(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
                       double slope, const Tensor& skip, Tensor& y) {
-  conv_forward(g, x, weights, bias, y);
-  activate(y, slope, skip);
+  conv_forward(g, x, weights, {}, y);
+  activate(y, bias, slope, skip);
 }
 
 void conv_backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {

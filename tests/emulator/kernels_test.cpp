@@ -107,8 +107,9 @@ TEST_CASE("emulated folding of a norm into weights, activation") {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       const Shape shape{2, dtype == DType::f32 ? channels : 8, 3, 7, 11};
       Tensor alone = noise(shape, 2, dtype).to(device), with_skip = noise(shape, 3, dtype).to(device);
-      kernels::activate(alone, 0.1, {});
-      kernels::activate(with_skip, 0, noise(shape, 4, dtype).to(device));
+      kernels::activate(alone, {}, 0.1, {});
+      kernels::activate(with_skip, noise({1, shape.c, 1, 1, 1}, 5).to(device), 0,
+                        noise(shape, 4, dtype).to(device));
       written.insert(written.end(), {alone, with_skip});
     }
     return written;
@@ -281,7 +282,7 @@ TEST_CASE("emulated direct convolution") {
         kernels::direct::pack_weights(weights, g.in_channels, taps, packed);
         kernels::direct::to_coarse(g, x, weights, y);
         kernels::direct::convert(y, wide);
-        kernels::direct::add_bias(y, noise({1, g.out_channels, 1, 1, 1}, 5).to(device));
+        kernels::activate(y, noise({1, g.out_channels, 1, 1, 1}, 5).to(device), 1, {});
         kernels::direct::to_fine(g, dy, weights, dx);
         kernels::direct::to_weights(g, x, dy, dw);
         kernels::direct::add_unpacked(packed, g.in_channels, taps, dw);
@@ -324,7 +325,7 @@ TEST_CASE("emulated optimisers, moving average and first values") {
       for (uint64_t step = 1; step <= 3; ++step) {
         student.gradients().copy_from(noise(student.gradients().shape(), step));
         optimizer->step(0.01);
-        ema_update(teacher, student, ema_decay(0.99, EmaWarmup::ramped, static_cast<int64_t>(step)), true);
+        ema_update(teacher, student, ramped_ema_decay(0.99, static_cast<int64_t>(step)), true);
       }
       return std::vector{student.values(), teacher.values(), teacher.buffer_values()};
     });

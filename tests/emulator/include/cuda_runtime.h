@@ -20,6 +20,7 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __forceinline__ inline
 #define SEMIVOX_SHARED(type) static ::emulator::Shared<type>
 
