@@ -2,7 +2,6 @@
 #include <cstdio>
 
 #include "apps/bench.hpp"
-#include "engine/arithmetic.hpp"
 #include "engine/memory.hpp"
 #include "kernels/fecl.hpp"
 #include "layers/unit_vectors.hpp"
@@ -51,6 +50,10 @@ Tensor embeddings(const Shape& shape, Device device, uint64_t seed) {
 
 BenchReport bench_contrast(const BenchOptions& options) {
   BenchReport report;
+  for (const int64_t size : options.patch) {
+    if (size < 8)
+      throw UsageError("--patch: expected at least 8 along every axis, the size of FeCL's patches");
+  }
   const Device device = options.device;
   std::printf("%-52s %12s %12s %12s\n", "loss", "forward ms", "backward ms", "beyond");
   const auto row = [&](const std::string& name, const Contrast& c) {

@@ -121,6 +121,9 @@ void bench_norm(Bench& bench, const BenchOptions& options) {
 /// Between the two finest levels of a U-Net: filters channels at full resolution.
 void bench_resolutions(Bench& bench, const BenchOptions& options) {
   using namespace kernels;
+  for (const int64_t size : options.patch) {
+    if (size % 2 != 0) throw UsageError("--patch: expected even sizes, which pooling can halve");
+  }
   const Tensor fine =
       random_tensor(options.shape(options.network.filters), options.precision, options.device, 1);
   const Tensor coarse = max_pool(fine, Grid::volume);

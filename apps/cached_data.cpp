@@ -2,7 +2,6 @@
 
 #include <numeric>
 
-#include "apps/extent.hpp"
 #include "io/batch.hpp"
 
 namespace semivox {
@@ -48,8 +47,9 @@ DataOptions data_options(const RunConfig& config, const io::DatasetFolder& folde
     }
   } else if (options.augment == io::AugmentMode::rotate ||
              options.augment == io::AugmentMode::rotflip_rotate) {
-    throw UsageError(text("data.augment: found '", config.value("data.augment"),
-                          "', which is for slices, expected rotflip, crop or none with data.dims = 3"));
+    throw UsageError(
+        text("data.augment: found '", config.value("data.augment"),
+             "', which is for slices, expected rotflip, crop, distort or none with data.dims = 3"));
   }
   return options;
 }
@@ -62,8 +62,8 @@ io::Split run_split(const RunConfig& config, const io::DatasetFolder& folder, co
       throw UsageError("data.labeled_unit: found slices, expected data.dims = 2 with it");
     counts.slices = io::count_slices(folder, folder.training, options.preparation.slice_axis);
   }
-  return io::make_split(folder, config.integer("data.labeled", 1),
-                        semi_supervised ? config.integer("data.unlabeled", -1) : 0, counts);
+  const int64_t unlabeled = config.integer("data.unlabeled", -1);
+  return io::make_split(folder, config.integer("data.labeled", 1), semi_supervised ? unlabeled : 0, counts);
 }
 
 CachedData::CachedData(const DataOptions& options, const io::DatasetFolder& folder, const io::Split& split,

@@ -1,17 +1,21 @@
 // `semivox compare`: several methods on the same data, split and seeds, and one table of their scores.
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/commands.hpp"
+#include "apps/run_plan.hpp"
 #include "apps/training_options.hpp"
 #include "apps/training_run.hpp"
 #include "engine/atomic_file.hpp"
 #include "engine/error.hpp"
+#include "io/dataset.hpp"
 
 namespace semivox {
 
@@ -31,8 +35,8 @@ struct Row {
   std::string method;
   std::array<std::vector<double>, kScores> values;  ///< foreground scores, one per case and seed
   std::array<std::vector<double>, kScores> seed_means;
-  double seconds_per_iteration = 0;
-  double peak_memory = 0;  ///< largest of the seeds, bytes
+  double seconds_per_iteration = 0;   ///< mean over the seeds; NaN when one was not trained by this command
+  double peak_memory = std::nan("");  ///< largest of the seeds', bytes; NaN when none was
 };
 
 nlohmann::json read_json(const std::string& path) {
@@ -42,30 +46,71 @@ nlohmann::json read_json(const std::string& path) {
   return json;
 }
 
+/// A number, or NaN for the null that JSON has instead.
+double number_of(const nlohmann::json& value) {
+  return value.is_number() ? value.get<double>() : std::nan("");
+}
+
+/// What scores depend on: the settings that decide the course of a run, and those of its evaluation.
+nlohmann::json settings_of(const RunPlan& plan) {
+  nlohmann::json settings;
+  for (const auto& [key, value] : plan.metadata) {
+    if (key.starts_with("run.")) settings[key.substr(4)] = value;
+  }
+  for (const Setting& s : plan.config.settings()) {
+    if (s.key.starts_with("window.")) settings[s.key] = s.value;
+  }
+  return settings;
+}
+
+/// The summary of a finished run, which must have been made with these settings.
+nlohmann::json read_summary(const std::string& path, const nlohmann::json& settings) {
+  const nlohmann::json summary = read_json(path);
+  if (!summary.is_object() || !summary.contains("cases") || !summary["cases"].is_array())
+    throw DataError(
+        text(path, ": expected the summary of a run with its cases; without the file it is made anew"));
+  const nlohmann::json saved = summary.value("settings", nlohmann::json::object());
+  for (const auto& [key, value] : settings.items()) {
+    const std::string found = saved.value(key, std::string("(nothing)"));
+    if (found != value) {
+      throw UsageError(text(path, ": made with ", key, " = ", found, ", this comparison has ",
+                            value.get<std::string>(), ", expected the same or another --out"));
+    }
+  }
+  return summary;
+}
+
+/// The configuration for one run of the comparison.
+RunConfig config_of(RunConfig config, const std::string& method, int64_t seed) {
+  config.set("train.method", method, "command line");
+  config.keep_options_of(method, true);
+  config.set("train.seed", text(seed), "command line");
+  return config;
+}
+
 /// Trains unless the run is finished; resumes what is half done.
-nlohmann::json finished_run(RunConfig config, const std::string& method, int64_t seed,
+nlohmann::json finished_run(const RunConfig& config, const std::string& method, int64_t seed,
                             const CompareArguments& arguments) {
   RunRequest request;
   request.folder = text(arguments.out, "/", method, "_seed", seed);
   request.resume = true;
   request.save_predictions = arguments.save_predictions;
-  config.set("train.method", method, "command line");
-  config.keep_options_of(method, true);
-  config.set("train.seed", text(seed), "command line");
+  const nlohmann::json settings = settings_of(plan_run(config));
   const std::string summary = request.folder + "/results/summary.json";
   std::cout << "=== " << method << ", seed " << seed << (fs::exists(summary) ? ": finished before" : "")
             << std::endl;
-  if (fs::exists(summary)) return read_json(summary);
+  if (fs::exists(summary)) return read_summary(summary, settings);
 
   const RunOutcome outcome = execute_run(config, request);
-  if (!outcome.evaluation) throw UsageError("compare: the data set has no validation cases (splits.json)");
   const TrainingResult& t = outcome.training;
+  const bool trained = t.iterations > 0;  // not if `semivox train` has come to the end of this run before
   nlohmann::json json;
   json["method"] = method;
   json["seed"] = seed;
+  json["settings"] = settings;
   json["seconds_per_iteration"] =
-      t.iterations > 0 ? (t.seconds - t.validation_seconds) / static_cast<double>(t.iterations) : 0.0;
-  json["peak_memory"] = outcome.peak_memory;
+      trained ? (t.seconds - t.validation_seconds) / static_cast<double>(t.iterations) : std::nan("");
+  json["peak_memory"] = trained ? static_cast<double>(outcome.peak_memory) : std::nan("");
   for (const CaseResult& c : outcome.evaluation->cases) {
     const auto scores = c.foreground();
     nlohmann::json entry{{"case", c.name}};
@@ -77,18 +122,42 @@ nlohmann::json finished_run(RunConfig config, const std::string& method, int64_t
   return json;
 }
 
+/// Throws UsageError for what cannot be compared, before anything is trained.
+void check_comparison(const RunConfig& config, const CompareArguments& arguments) {
+  if (arguments.out.empty()) throw UsageError("--out: found '', expected a folder");
+  const std::string& data = config.value("data.folder");
+  if (io::open_dataset(data).validation.empty())
+    throw UsageError(text("compare: ", data, " has no validation cases (splits.json)"));
+  std::set<std::string> methods;
+  for (const std::string& method : arguments.methods) {
+    if (!methods.insert(method).second) throw UsageError(text("--methods: found ", method, " twice"));
+    plan_run(config_of(config, method, arguments.seeds.front()));
+  }
+  std::set<int64_t> seeds;
+  for (const int64_t seed : arguments.seeds) {
+    if (!seeds.insert(seed).second) throw UsageError(text("--seeds: found ", seed, " twice"));
+  }
+}
+
 void add_run(Row& row, const nlohmann::json& run) {
-  row.seconds_per_iteration += run["seconds_per_iteration"].get<double>();
-  row.peak_memory = std::max(row.peak_memory, run.value("peak_memory", 0.0));  // older runs lack it
+  row.seconds_per_iteration += number_of(run.value("seconds_per_iteration", nlohmann::json()));
+  row.peak_memory = std::fmax(row.peak_memory, number_of(run.value("peak_memory", nlohmann::json())));
   for (size_t i = 0; i < kScores; ++i) {
     std::vector<double> values;
     for (const auto& c : run["cases"]) {
-      const auto& v = c[kScoreNames[i]];
-      values.push_back(v.is_number() ? v.get<double>() : std::nan(""));
+      values.push_back(number_of(c[kScoreNames[i]]));
     }
     row.seed_means[i].push_back(statistics_of(values).mean);
     row.values[i].insert(row.values[i].end(), values.begin(), values.end());
   }
+}
+
+/// `value` in printf's `format`, or a dash for NaN.
+std::string cell(const char* format, double value) {
+  if (std::isnan(value)) return "-";
+  char out[32];
+  std::snprintf(out, sizeof out, format, value);
+  return out;
 }
 
 std::string table(const std::vector<Row>& rows, size_t seeds) {
@@ -105,7 +174,8 @@ std::string table(const std::vector<Row>& rows, size_t seeds) {
       std::snprintf(line, sizeof line, " %8.2f +- %5.2f", scale * s.mean, scale * s.standard_deviation);
       out += line;
     }
-    std::snprintf(line, sizeof line, " %8.3f %8.0f\n", row.seconds_per_iteration, row.peak_memory / 1048576);
+    std::snprintf(line, sizeof line, " %8s %8s\n", cell("%.3f", row.seconds_per_iteration).c_str(),
+                  cell("%.0f", row.peak_memory / 1048576).c_str());
     out += line;
   };
   for (const Row& row : rows) append(row.method, row, row.values);
@@ -121,20 +191,16 @@ std::string markdown(const std::vector<Row>& rows) {
   std::string out =
       "| method | Dice % | median | Jaccard % | 95HD voxel | ASD voxel | s/iteration | MiB |\n"
       "|---|--:|--:|--:|--:|--:|--:|--:|\n";
-  char cell[64];
-  const auto append = [&](const char* format, auto... values) {
-    std::snprintf(cell, sizeof cell, format, values...);
-    out += cell;
-  };
   for (const Row& row : rows) {
     out += "| " + row.method + " |";
     for (size_t i = 0; i < kScores; ++i) {
       const Statistics s = statistics_of(row.values[i]);
       const double scale = i < 2 ? 100 : 1;
-      append(" %.2f ± %.2f |", scale * s.mean, scale * s.standard_deviation);
-      if (i == 0) append(" %.2f |", scale * s.median);
+      out += " " + cell("%.2f", scale * s.mean) + " ± " + cell("%.2f", scale * s.standard_deviation) + " |";
+      if (i == 0) out += " " + cell("%.2f", scale * s.median) + " |";
     }
-    append(" %.3f | %.0f |\n", row.seconds_per_iteration, row.peak_memory / 1048576);
+    out += " " + cell("%.3f", row.seconds_per_iteration) + " | " + cell("%.0f", row.peak_memory / 1048576) +
+           " |\n";
   }
   return out;
 }
@@ -158,15 +224,13 @@ void add_compare_command(CLI::App& app) {
     const RunConfig config = options->resolve();
     if (config.value("data.folder").empty()) throw UsageError("--data: missing");
     if (arguments->seeds.empty()) arguments->seeds.push_back(config.integer("train.seed", 0));
+    check_comparison(config, *arguments);
     std::vector<Row> rows;
-    for (const std::string& method : arguments->methods) {
-      find_method(method);
-      rows.push_back({method, {}, {}, 0, 0});
-    }
+    for (const std::string& method : arguments->methods) rows.emplace_back().method = method;
     nlohmann::json runs = nlohmann::json::array();
     for (Row& row : rows) {
       for (const int64_t seed : arguments->seeds) {
-        runs.push_back(finished_run(config, row.method, seed, *arguments));
+        runs.push_back(finished_run(config_of(config, row.method, seed), row.method, seed, *arguments));
         add_run(row, runs.back());
       }
       row.seconds_per_iteration /= static_cast<double>(arguments->seeds.size());

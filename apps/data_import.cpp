@@ -4,6 +4,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -61,15 +62,18 @@ void add_hdf5(CLI::App& data) {
   app->add_option("--name", command->options.name, "Name of the data set")->capture_default_str();
   app->add_option("--spacing", command->options.spacing, "Millimetres per voxel along x and y")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1e-3, 1e3));
   app->add_option("--slice-spacing", command->options.slice_spacing, "Millimetres per voxel along z")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1e-3, 1e3));
   app->callback([command] {
     command->options.class_names = split_names(command->labels);
-    if (command->options.class_names.size() < 2)
-      throw UsageError(
-          text("--labels: found '", command->labels, "', expected background and at least one class"));
+    std::set<std::string> distinct(command->options.class_names.begin(), command->options.class_names.end());
+    if (distinct.size() < 2 || distinct.size() != command->options.class_names.size() ||
+        distinct.contains("")) {
+      throw UsageError(text("--labels: found '", command->labels,
+                            "', expected background and at least one class, each with a name of its own"));
+    }
     command->options.reversed_axes = command->axes == "zyx";
     io::import_hdf5(command->options);
     report(command->options.out);

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "apps/commands.hpp"
+#include "apps/input_cases.hpp"
 #include "apps/results.hpp"
 #include "engine/error.hpp"
 #include "io/case_reader.hpp"
@@ -56,26 +58,39 @@ std::map<std::string, std::string> label_files(const std::string& folder, const 
   return files;
 }
 
+/// The label files of a data set folder's cases.
+std::map<std::string, std::string> dataset_labels(const std::string& folder, const std::string& list) {
+  std::map<std::string, std::string> files;
+  for (const io::CaseFiles& one : listed_cases(io::open_dataset(folder), list)) {
+    if (!one.label.empty()) files.emplace(one.id, one.label);
+  }
+  if (files.empty()) throw DataError(text(folder, ": none of the cases has a label"));
+  return files;
+}
+
 struct CasePair {
   std::string name, prediction, reference;
 };
 
 std::vector<CasePair> match_cases(const EvaluateOptions& options) {
   const auto predictions = label_files(options.prediction, "prediction");
-  const auto references = label_files(options.reference, "reference");
+  const bool from_dataset = is_dataset(options.reference);
+  if (!from_dataset && options.list != "all")
+    throw UsageError(text("--list: ", options.reference, " is no data set folder (it has no dataset.json)"));
+  const auto references = from_dataset ? dataset_labels(options.reference, options.list)
+                                       : label_files(options.reference, "reference");
   std::vector<CasePair> pairs;
   for (const auto& [name, prediction] : predictions) {
     const auto reference = references.find(name);
     if (reference == references.end()) {
-      throw DataError(
-          text(prediction, ": no reference ", name, ".nii.gz or ", name, ".nii in ", options.reference));
+      throw DataError(text(prediction, ": no reference of case ", name, " in ", options.reference));
     }
     pairs.push_back({name, prediction, reference->second});
   }
   for (const auto& [name, reference] : references) {
     if (!options.subset && !predictions.contains(name)) {
-      throw DataError(text(reference, ": no prediction ", name, ".nii.gz or ", name, ".nii in ",
-                           options.prediction, " (--subset scores the cases that have one)"));
+      throw DataError(text(reference, ": no prediction of case ", name, " in ", options.prediction,
+                           " (--subset scores the cases that have one)"));
     }
   }
   return pairs;
@@ -84,12 +99,20 @@ std::vector<CasePair> match_cases(const EvaluateOptions& options) {
 std::string extent(const io::Extent3& shape) { return text(shape[0], " x ", shape[1], " x ", shape[2]); }
 
 /// One more than the largest label of the references: a pass over the files before the scoring, which needs
-/// it.
+/// it. A label below it that no reference has would be scored as if it were right everywhere, so it is
+/// refused.
 int count_classes(const std::vector<CasePair>& pairs) {
-  int largest = 1;
+  std::array<bool, kMostClasses> found{};
   for (const CasePair& pair : pairs) {
     const io::LabelMap reference = io::read_label_file(pair.reference, kMostClasses);
-    for (const uint8_t label : reference.voxels) largest = std::max(largest, static_cast<int>(label));
+    for (const uint8_t label : reference.voxels) found[label] = true;
+  }
+  int largest = kMostClasses - 1;
+  while (largest > 1 && !found[static_cast<size_t>(largest)]) --largest;
+  for (int label = 1; label < largest; ++label) {
+    if (found[static_cast<size_t>(label)]) continue;
+    throw DataError(text("references: found label ", largest, " but nowhere ", label,
+                         ", expected 0, 1, 2, ... without gaps, or --classes"));
   }
   return largest + 1;
 }
@@ -98,7 +121,9 @@ int count_classes(const std::vector<CasePair>& pairs) {
 
 Evaluation run_evaluate(const EvaluateOptions& options) {
   const std::vector<CasePair> pairs = match_cases(options);
-  const int classes = options.classes == 0 ? count_classes(pairs) : options.classes;
+  int classes = options.classes;
+  if (classes == 0 && is_dataset(options.reference)) classes = io::open_dataset(options.reference).classes();
+  if (classes == 0) classes = count_classes(pairs);
   std::vector<CaseResult> cases;
   for (const CasePair& pair : pairs) {
     const io::LabelMap prediction = io::read_label_file(pair.prediction, classes);
@@ -118,10 +143,19 @@ Evaluation run_evaluate(const EvaluateOptions& options) {
 void add_evaluate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("evaluate", "Dice, Jaccard, 95HD and ASD of predictions");
   const auto options = std::make_shared<EvaluateOptions>();
-  command->add_option("--prediction", options->prediction, "Folder of predicted label maps, CASE.nii.gz")
+  command
+      ->add_option("--prediction", options->prediction,
+                   "Folder of predicted label maps, CASE.nii.gz, .nii or .png")
       ->required();
-  command->add_option("--reference", options->reference, "Folder of reference label maps, CASE.nii.gz")
+  command
+      ->add_option("--reference", options->reference,
+                   "Folder of reference label maps, CASE.nii.gz, .nii or .png, or data set folder")
       ->required();
+  command
+      ->add_option(
+          "--list", options->list,
+          "Of a data set folder: all cases (default), or those under validation or test in splits.json")
+      ->check(CLI::IsMember(case_lists()));
   command
       ->add_option_function<std::string>(
           "--units",
@@ -144,7 +178,8 @@ void add_evaluate_command(CLI::App& app) {
                     "Score the largest 26-connected component of each predicted class");
   command
       ->add_option("--classes", options->classes,
-                   "Number of classes with background (default: from the references)")
+                   "Number of classes with background (default: the data set's, or the largest label of the "
+                   "references)")
       ->check(CLI::Range(2, kMostClasses));
   command->add_flag("--subset", options->subset, "Leave references without a prediction out");
   command->add_option("--json", options->json, "Write the results to this JSON file");

@@ -6,18 +6,18 @@
 #include <optional>
 
 #include "engine/error.hpp"
+#include "io/hdf5_cases.hpp"
 
 namespace semivox {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kPictureEnding = ".png";
-constexpr const char* kFieldFile = "mri_norm2.h5";  // one folder per case, in the field's data sets
 
 /// The name of a scan without its ending; nothing for files that are no scans.
 std::optional<std::string> stem_of(const fs::path& path) {
   const std::string name = path.filename().string();
-  if (name == kFieldFile) return fs::absolute(path).parent_path().filename().string();
+  if (name == io::kFieldFile) return fs::absolute(path).parent_path().filename().string();
   for (const char* ending : {".nii.gz", ".nii", ".h5", kPictureEnding}) {
     if (name.ends_with(ending) && name.front() != '.')
       return name.substr(0, name.size() - std::string(ending).size());
@@ -45,8 +45,8 @@ bool is_picture(const fs::path& path) { return path.extension() == kPictureEndin
 std::vector<fs::path> scans_of_folder(const fs::path& folder) {
   std::vector<fs::path> scans;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.is_directory() && fs::is_regular_file(entry.path() / kFieldFile)) {
-      scans.push_back(entry.path() / kFieldFile);
+    if (entry.is_directory() && fs::is_regular_file(entry.path() / io::kFieldFile)) {
+      scans.push_back(entry.path() / io::kFieldFile);
     } else if (!entry.is_directory() && stem_of(entry.path())) {
       scans.push_back(entry.path());
     }
@@ -72,10 +72,41 @@ std::vector<fs::path> scans_of_file(const fs::path& file, int64_t channels) {
   return scans;
 }
 
+std::vector<InputCase> cases_of_dataset(const std::string& input, int64_t channels, const std::string& list) {
+  const io::DatasetFolder folder = io::open_dataset(input);
+  const auto found = static_cast<int64_t>(folder.channels.size());
+  if (found != channels) {
+    throw DataError(text(input, "/dataset.json: ", found, found == 1 ? " channel" : " channels",
+                         ", expected ", channels, " (the network's)"));
+  }
+  std::vector<InputCase> result;
+  for (const io::CaseFiles& one : listed_cases(folder, list)) result.push_back({one.id, one.images});
+  return result;
+}
+
 }  // namespace
 
-std::vector<InputCase> list_input_cases(const std::string& input, int64_t channels) {
+bool is_dataset(const std::string& folder) { return fs::is_regular_file(fs::path(folder) / "dataset.json"); }
+
+const std::vector<std::string>& case_lists() {
+  static const std::vector<std::string> lists{"all", "validation", "test"};
+  return lists;
+}
+
+std::vector<io::CaseFiles> listed_cases(const io::DatasetFolder& folder, const std::string& list) {
+  if (list == "all") return folder.cases;
+  std::vector<io::CaseFiles> cases;
+  for (const int64_t index : list == "test" ? folder.test : folder.validation)
+    cases.push_back(folder.cases[static_cast<size_t>(index)]);
+  if (cases.empty()) throw UsageError(text("--list: ", folder.path, "/splits.json lists no ", list, " case"));
+  return cases;
+}
+
+std::vector<InputCase> list_input_cases(const std::string& input, int64_t channels, const std::string& list) {
   if (!fs::exists(input)) throw DataError(text(input, ": the input does not exist"));
+  if (is_dataset(input)) return cases_of_dataset(input, channels, list);
+  if (list != "all")
+    throw UsageError(text("--list: ", input, " is no data set folder (it has no dataset.json)"));
   const std::vector<fs::path> scans =
       fs::is_directory(input) ? scans_of_folder(input) : scans_of_file(input, channels);
 

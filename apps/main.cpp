@@ -2,13 +2,17 @@
 //
 // Exit codes: 0 success, 1 defect of the program, 2 wrong usage, 3 unusable data, 4 out of memory, 5
 // interrupted but saved.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "apps/commands.hpp"
@@ -35,9 +39,22 @@ int report(const std::string& message, int exit_code) {
   return exit_code;
 }
 
+/// A file opened on descriptor 1 would get what is printed: closed standard streams become /dev/null.
+void open_standard_streams() {
+  while (true) {
+    const int descriptor = open("/dev/null", O_RDWR);
+    if (descriptor < 0 || descriptor > 2) {
+      if (descriptor > 2) close(descriptor);
+      return;
+    }
+  }
+}
+
 int run(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
+    std::cout.flush();
+    if (!std::cout || std::fflush(stdout) != 0) return report("standard output: cannot be written", 3);
     return 0;
   } catch (const CLI::Success& request) {  // --help and --version
     return app.exit(request);
@@ -47,6 +64,12 @@ int run(CLI::App& app, int argc, char** argv) {
     return report(error.what(), error.exit_code);
   } catch (const std::bad_alloc&) {
     return report("out of memory on the host: try a smaller --patch, --batch or --filters", 4);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(semivox::text(error.path1().string(), ": ", error.code().message()), 3);
+  } catch (const nlohmann::json::exception& error) {  // what is read is checked: names that are no UTF-8
+    return report(semivox::text("a JSON file cannot be read or written: ", error.what(),
+                                " (names of files and cases must be UTF-8)"),
+                  3);
   } catch (const std::exception& error) {
     return report(error.what(), 1);
   }
@@ -66,8 +89,11 @@ void start_with_short_spins(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   start_with_short_spins(argv);
-  CLI::App app("Semi-supervised segmentation of 3D medical images: train, predict, evaluate.", "semivox");
+  CLI::App app(
+      "Semi-supervised segmentation of medical images, volumes and slices: train, predict, evaluate.",
+      "semivox");
   app.require_subcommand(1);
   app.fallthrough();  // lets --threads stand after the subcommand, too
   app.set_version_flag("--version", std::string("semivox ") + semivox::build::kVersion);

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,7 +32,7 @@ using Axes = std::array<int64_t, 3>;
 
 struct PredictOptions {
   std::string run, checkpoint = "final", weights;
-  std::string input, output, device = "auto";
+  std::string input, list = "all", output, device = "auto";
   std::map<std::string, std::string> settings;  // see load_model
   DType precision = DType::f32;
   WindowOptions windows{.patch = {0, 0, 0}, .stride = {0, 0, 0}};
@@ -44,17 +45,29 @@ std::string output_path(const PredictOptions& options, const std::string& file) 
 }
 
 /// Fails before the work instead of after it, and never writes over a scan.
-void prepare_output(const PredictOptions& options, const std::vector<InputCase>& cases) {
+void prepare_output(const PredictOptions& options, const std::vector<InputCase>& cases, int64_t classes) {
+  if (options.output.empty()) throw UsageError("--output: found '', expected a folder");
   std::error_code error;
   fs::create_directories(options.output, error);
   if (error) throw DataError(text(options.output, ": cannot make the output folder: ", error.message()));
   const AtomicFile probe(
       output_path(options, "write-test"));  // throws when it cannot be made, leaves nothing
+  std::vector<std::string> targets;
   for (const InputCase& one : cases) {
-    for (const std::string& file : one.files) {
-      const std::string target = output_path(options, one.name + ".nii.gz");
-      if (fs::exists(target) && fs::equivalent(target, file)) {
-        throw UsageError(text("--output: ", target, " is an input, expected another folder"));
+    targets.push_back(output_path(options, one.name + ".nii.gz"));
+    if (options.overlay) targets.push_back(output_path(options, one.name + ".png"));
+    for (int64_t k = 1; options.probabilities && k < classes; ++k)
+      targets.push_back(output_path(options, text(one.name, "_prob", k, ".nii.gz")));
+  }
+  std::set<std::string> seen;
+  for (const std::string& target : targets) {
+    if (!seen.insert(target).second)
+      throw UsageError(text("--output: two cases would be written to ", target));
+    if (!fs::exists(target)) continue;
+    for (const InputCase& one : cases) {
+      for (const std::string& file : one.files) {
+        if (fs::equivalent(target, file))
+          throw UsageError(text("--output: ", target, " is an input, expected another folder"));
       }
     }
   }
@@ -183,8 +196,8 @@ void run_predict(const PredictOptions& options) {
   Model model = load_model(file, options.settings, options.precision, device);
   const WindowOptions windows = resolve_windows(options, model);
   const NetworkOptions& network = model.network->options();
-  const std::vector<InputCase> cases = list_input_cases(options.input, network.in_channels);
-  prepare_output(options, cases);
+  const std::vector<InputCase> cases = list_input_cases(options.input, network.in_channels, options.list);
+  prepare_output(options, cases, network.classes);
 
   std::cout << file.path << ": " << network.name << ", " << network.filters << " filters, " << network.classes
             << " classes, on " << device.name() << '\n';
@@ -237,15 +250,22 @@ void add_predict_command(CLI::App& app) {
   source->require_option(1);
   command->add_option("--checkpoint", options->checkpoint, "Of the run: final (default), best or latest")
       ->check(CLI::IsMember({"final", "best", "latest"}));
-  command->add_option("--input", options->input, "Scan (.nii.gz, .nii, .h5, .png) or folder of scans")
+  command
+      ->add_option("--input", options->input,
+                   "Scan (.nii.gz, .nii, .h5, .png), folder of scans, or data set folder")
       ->required();
+  command
+      ->add_option(
+          "--list", options->list,
+          "Of a data set folder: all cases (default), or those under validation or test in splits.json")
+      ->check(CLI::IsMember(case_lists()));
   command->add_option("--output", options->output, "Folder for CASE.nii.gz")->required();
 
   const std::string group = "Settings (default: what the weights say of themselves)";
   const auto setting = [&](const char* flag, const char* field, const char* help) {
     return add_setting(*command, *options, flag, field, help)->group(group);
   };
-  setting("--network", "semivox.network", "Network: vnet or vnet_original")
+  setting("--network", "semivox.network", "Network (semivox methods lists them)")
       ->check(CLI::IsMember(network_names()));
   setting("--filters", "semivox.filters", "Width of the network's first stage")->check(CLI::Range(1, 65536));
   setting("--in-channels", "semivox.in_channels", "Channels of a scan")->check(CLI::Range(1, 65536));
@@ -258,7 +278,8 @@ void add_predict_command(CLI::App& app) {
   setting("--spacing", "semivox.spacing", "Resample to this spacing in mm, and back; 0: the file's own")
       ->check(spacing);
   setting("--normalize", "semivox.normalize",
-          "none, zscore, minmax or window:LOW:HIGH; one word for each channel with commas between");
+          "none, zscore, zscore_positive, minmax or window:LOW:HIGH; one word for each channel with commas "
+          "between");
   setting("--slice-axis", "semivox.slice_axis",
           "2D networks: array axis of the slices, 0, 1, 2 or auto (2 in NIfTI, 0 in HDF5 files)")
       ->check(CLI::IsMember({"auto", "0", "1", "2"}));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -60,7 +61,13 @@ std::string toml_line(const std::string& name, const std::string& value) {
   std::string escaped;
   for (const char c : value) {
     if (c == '"' || c == '\\') escaped += '\\';
-    escaped += c;
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      char code[8];
+      std::snprintf(code, sizeof code, "\\u%04X", static_cast<unsigned>(c));
+      escaped += code;
+    } else {
+      escaped += c;
+    }
   }
   return text(name, " = \"", escaped, "\"\n");
 }
@@ -129,7 +136,8 @@ RunConfig::RunConfig() {
   add("data.fit", "zoom", "how a slice gets the size of the patch: zoom (the whole slice) or crop");
   add("data.spacing", "0", "resample to this spacing in mm (one number, or AxBxC); 0 = as stored");
   add("data.normalize", "auto",
-      "none, zscore, minmax, window:LOW:HIGH, or one word per channel with commas between; auto = what "
+      "none, zscore, zscore_positive, minmax, window:LOW:HIGH, or one word per channel with commas between; "
+      "auto = what "
       "dataset.json says");
   add("data.augment", "rotflip",
       "rotflip (quarter turn, flip, crop), crop, distort (grid distortion, crop), or none (centre crop); "
@@ -194,10 +202,16 @@ void RunConfig::set(const std::string& key, const std::string& value, const std:
     return;
   }
   if (!sectioned && key.find('.') == std::string::npos) {
+    Setting* found = nullptr;
     for (Setting& setting : settings_) {
       if (setting.key.substr(setting.key.find('.') + 1) != key) continue;
-      setting.value = value;
-      setting.origin = origin;
+      if (found != nullptr)
+        throw UsageError(text(origin, ": '", key, "' may be ", found->key, " or ", setting.key));
+      found = &setting;
+    }
+    if (found != nullptr) {
+      found->value = value;
+      found->origin = origin;
       return;
     }
   }
@@ -257,7 +271,8 @@ double RunConfig::number(const std::string& key, double lowest) const {
   const Setting& s = at(key);
   double parsed = 0;
   const auto [end, error] = std::from_chars(s.value.data(), s.value.data() + s.value.size(), parsed);
-  if (error != std::errc() || end != s.value.data() + s.value.size() || !(parsed >= lowest)) {
+  if (error != std::errc() || end != s.value.data() + s.value.size() || !(parsed >= lowest) ||
+      !std::isfinite(parsed)) {
     fail(s, text("a number >= ", lowest));
   }
   return parsed;
@@ -298,11 +313,12 @@ void RunConfig::choose_network_for(const std::string& method) {
   const bool slices = value("data.dims") == "2";
   if (network.origin == "default") {
     const std::vector<std::string> any{slices ? "unet2d" : network.value};
-    for (const std::string& name : info.networks.empty() ? any : info.networks) {
-      if (slices != takes_slices(name)) continue;
-      network.value = name;
-      break;
-    }
+    const std::vector<std::string>& candidates = info.networks.empty() ? any : info.networks;
+    const auto found = std::find_if(candidates.begin(), candidates.end(),
+                                    [&](const std::string& name) { return takes_slices(name) == slices; });
+    if (found == candidates.end())
+      throw UsageError(text("data.dims: found 2, but ", method, " has no network for slices, expected 3"));
+    network.value = *found;
   }
   require_network(info, network.value, located(network));
 }

@@ -13,7 +13,7 @@ struct Setting {
   std::string key;    ///< "section.name", e.g. "train.iterations"
   std::string value;  ///< as text
   std::string help;
-  std::string origin;  ///< "default", "FILE:LINE" or "command line"
+  std::string origin;  ///< "default", "FILE:LINE", "command line" or "--set"
 };
 
 class RunConfig {

@@ -1,10 +1,28 @@
 #include "apps/training_options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <set>
 
 #include "engine/error.hpp"
 
 namespace semivox {
+
+namespace {
+
+/// The settings that have no option of their own, a line each, for the end of --help.
+std::string describe_other_settings(const RunConfig& defaults, const std::set<std::string>& with_option) {
+  std::string out = "Further settings, for --set and files:\n";
+  for (const Setting& s : defaults.settings()) {
+    if (with_option.contains(s.key)) continue;
+    std::string line = "  " + s.key;
+    line.resize(std::max<size_t>(line.size() + 1, 30), ' ');
+    out += line + s.help + " [" + s.value + "]\n";
+  }
+  return out + "The options of each method: semivox methods";
+}
+
+}  // namespace
 
 RunConfig TrainingOptions::resolve() const {
   RunConfig config;
@@ -23,8 +41,7 @@ RunConfig TrainingOptions::resolve() const {
 std::shared_ptr<TrainingOptions> add_training_options(CLI::App& command) {
   auto options = std::make_shared<TrainingOptions>();
   command
-      .add_option("--config", options->config_file,
-                  "TOML file with settings; the command line goes before it")
+      .add_option("--config", options->config_file, "TOML file with settings; the command line overrides it")
       ->group("Settings");
   command
       .add_option("--set", options->set, "any setting or option of the method, key=value; may be repeated")
@@ -62,7 +79,9 @@ std::shared_ptr<TrainingOptions> add_training_options(CLI::App& command) {
       {"--stride", "window.stride", "Evaluation"},
   };
   const RunConfig defaults;
+  std::set<std::string> with_option{"train.method", "train.recompute"};
   for (const auto& entry : list) {
+    with_option.insert(entry.key);
     std::string help, value;
     for (const Setting& s : defaults.settings()) {
       if (s.key == entry.key) {
@@ -83,6 +102,7 @@ std::shared_ptr<TrainingOptions> add_training_options(CLI::App& command) {
           "--recompute", [options] { options->given.emplace_back("train.recompute", "true"); },
           "Compute cheap convolutions again in backward: less memory, the same bits")
       ->group("Training");
+  command.footer(describe_other_settings(defaults, with_option));
   return options;
 }
 

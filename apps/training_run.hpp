@@ -27,6 +27,6 @@ struct RunOutcome {
 /// Trains and evaluates. Leaves config.toml, split.json, environment.json, metrics.jsonl, checkpoints/ and
 /// results/ in the folder. A network that nobody named is the method's own. Throws UsageError when the folder
 /// holds a run already and `resume` is off.
-RunOutcome execute_run(RunConfig config, const RunRequest& request);
+RunOutcome execute_run(const RunConfig& config, const RunRequest& request);
 
 }  // namespace semivox

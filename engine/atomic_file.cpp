@@ -14,7 +14,14 @@
 namespace semivox {
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  const std::filesystem::path final_path(path_);
+  namespace fs = std::filesystem;
+  std::error_code missing;
+  for (int links = 0; links < 40 && fs::is_symlink(path_, missing); ++links)
+    path_ = (fs::path(path_).parent_path() / fs::read_symlink(path_)).string();
+  // A rename would put a file in the place of a device or pipe.
+  if (fs::exists(path_, missing) && !fs::is_regular_file(path_, missing))
+    throw DataError(text(path_, ": found a folder, device or pipe, expected a file or nothing"));
+  const fs::path final_path(path_);
   folder_ = final_path.has_parent_path() ? final_path.parent_path().string() : ".";
   temporary_ = text(folder_, "/.", final_path.filename().string(), ".tmp-", getpid());
   descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -9,8 +9,8 @@ namespace semivox {
 
 /// A file under construction: bytes go to `.<name>.tmp-<pid>` in the folder of `path`, and `commit` flushes
 /// them to the disk and renames. Without `commit` the destructor removes the temporary file and `path` stays
-/// as it was. Every failure is a DataError with the file and the system's reason (disk full, no permission,
-/// no such folder).
+/// as it was. A link is followed; what is no file (a folder, a device) is refused. Every failure is a
+/// DataError with the file and the system's reason (disk full, no permission, no such folder).
 class AtomicFile {
  public:
   /// Creates the temporary file.

@@ -119,8 +119,7 @@ void ParameterSet::copy_from(const ParameterSet& source) {
   touch();
 }
 
-double ema_decay(double decay, EmaWarmup warmup, int64_t iteration) {
-  if (warmup == EmaWarmup::none) return decay;
+double ramped_ema_decay(double decay, int64_t iteration) {
   return std::min(1.0 - 1.0 / static_cast<double>(iteration + 1), decay);
 }
 

@@ -100,12 +100,9 @@ class ParameterSet {
   uint64_t buffer_version_ = 1;  // grows with every change of values or buffers
 };
 
-/// How the decay of an exponential moving average depends on the iteration t (counted from 0).
-enum class EmaWarmup {
-  none,   ///< always `decay` (BCP)
-  ramped  ///< min(1 - 1/(t+1), decay): copies the student at t = 0 (Mean Teacher, UA-MT)
-};
-double ema_decay(double decay, EmaWarmup warmup, int64_t iteration);
+/// The decay of an exponential moving average in iteration t = 0, 1, ... of methods that warm it up (Mean
+/// Teacher, UA-MT): min(1 - 1/(t+1), decay), which copies the student at t = 0.
+double ramped_ema_decay(double decay, int64_t iteration);
 
 /// teacher = alpha * teacher + (1 - alpha) * student over all parameters; `buffers` includes the running
 /// statistics.

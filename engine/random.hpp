@@ -83,8 +83,6 @@ class Random {
  public:
   Random(uint64_t seed, uint64_t step) : seed_(seed), step_(step) {}
   RandomStream next() { return {seed_, step_, next_++}; }
-  uint64_t seed() const { return seed_; }
-  uint64_t step() const { return step_; }
 
  private:
   uint64_t seed_, step_, next_ = 0;

@@ -42,8 +42,13 @@ std::string Shape::str() const { return text("(", n, ",", c, ",", d, ",", h, ","
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device, MemoryTag tag) {
   SEMIVOX_CHECK(shape.n >= 0 && shape.c >= 0 && shape.d >= 0 && shape.h >= 0 && shape.w >= 0, shape.str());
+  int64_t bytes = size_of(dtype);
+  for (const int64_t size : {shape.n, shape.c, shape.d, shape.h, shape.w}) {
+    if (__builtin_mul_overflow(bytes, size, &bytes))
+      throw UsageError(text("a tensor of shape ", shape.str(), " is larger than any memory"));
+  }
   Tensor t;
-  t.storage_ = allocate(device, shape.elements() * size_of(dtype), tag);
+  t.storage_ = allocate(device, bytes, tag);
   t.shape_ = shape;
   t.dtype_ = dtype;
   t.device_ = device;

@@ -9,6 +9,7 @@
 
 #include "engine/error.hpp"
 #include "io/hdf5.hpp"
+#include "io/hdf5_cases.hpp"
 
 namespace semivox::io {
 namespace {
@@ -18,7 +19,8 @@ using nlohmann::json;
 
 json read_json(const std::string& file) {
   std::ifstream in(file);
-  if (!in) throw DataError(text(file, ": cannot be read, expected a JSON file"));
+  if (!in || !fs::is_regular_file(file))
+    throw DataError(text(file, ": cannot be read, expected a JSON file"));
   json value;
   try {
     value = json::parse(in);
@@ -161,21 +163,8 @@ size_t files_per_case(const fs::path& root, size_t channels) {
 std::vector<CaseFiles> list_hdf5_cases(const fs::path& root) {
   const fs::path folder = fs::is_directory(root / "imagesTr") ? root / "imagesTr" : root;
   std::vector<CaseFiles> cases;
-  std::map<std::string, std::string> files;  // id -> file
-  for (const std::string& name : sorted_entries(folder)) {
-    fs::path file = folder / name;
-    if (fs::is_directory(file)) {
-      file /= "mri_norm2.h5";
-      if (!fs::exists(file)) continue;
-    } else if (file.extension() != ".h5") {
-      continue;
-    }
-    const std::string id = fs::path(name).extension() == ".h5" ? fs::path(name).stem().string() : name;
-    const auto [previous, is_new] = files.emplace(id, file.string());
-    if (!is_new)
-      throw DataError(text("case ", id, ": found twice: ", previous->second, " and ", file.string()));
-  }
-  for (const auto& [id, file] : files) cases.push_back({id, {file}, has_hdf5_labels(file) ? file : ""});
+  for (const auto& [id, file] : hdf5_cases(folder.string()))
+    cases.push_back({id, {file}, has_hdf5_labels(file) ? file : ""});
   return cases;
 }
 
@@ -214,7 +203,8 @@ bool contains(const std::vector<int64_t>& list, int64_t value) {
 }
 
 void read_splits(const std::string& file, DatasetFolder& folder) {
-  const json splits = fs::exists(file) ? read_json(file) : json::object();
+  // A link that leads nowhere is an error, not a data set without splits.
+  const json splits = fs::exists(file) || fs::is_symlink(file) ? read_json(file) : json::object();
   folder.validation = read_case_list(file, splits, "validation", folder);
   folder.test = read_case_list(file, splits, "test", folder);
   for (const int64_t index : folder.validation) {

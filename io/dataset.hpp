@@ -2,9 +2,11 @@
 // they count.
 //
 //   DIR/dataset.json                 channel_names, labels (name -> value), numTraining, file_ending
-//   DIR/imagesTr/CASE_0000.nii.gz    one image per case and channel: CASE_0001 is the second channel, and so
-//   on DIR/labelsTr/CASE.nii.gz         its label; a case without one is unlabelled DIR/splits.json optional:
-//   order, validation and test, each a list of cases
+//   DIR/imagesTr/CASE_0000.nii.gz    one image per case and channel; CASE_0001 is the second channel
+//
+//   DIR/labelsTr/CASE.nii.gz         its label; a case without one is unlabelled
+//
+//   DIR/splits.json                  optional: order, validation and test, each a list of cases
 //
 // With file_ending ".h5" a case is one HDF5 file CASE.h5 or CASE/mri_norm2.h5 (in DIR or in DIR/imagesTr)
 // that holds the data sets `image` and, unless the case is unlabelled, `label`. With ".png" a case is a 2D

@@ -12,6 +12,7 @@ namespace semivox::io {
 namespace fs = std::filesystem;
 
 DatasetWriter::DatasetWriter(const std::string& folder) : folder_(folder) {
+  if (folder.empty()) throw UsageError("--out: found '', expected a folder");
   if (fs::exists(folder + "/dataset.json")) {
     throw DataError(
         text(folder, ": already holds a data set (dataset.json), expected a new or empty folder"));

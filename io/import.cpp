@@ -7,6 +7,7 @@
 #include "engine/error.hpp"
 #include "io/case_reader.hpp"
 #include "io/hdf5.hpp"
+#include "io/hdf5_cases.hpp"
 #include "io/import_cases.hpp"
 #include "io/nifti.hpp"
 
@@ -14,22 +15,6 @@ namespace semivox::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kFieldFile = "mri_norm2.h5";
-
-/// HDF5 cases of a folder: name -> file.
-std::map<std::string, std::string> hdf5_cases(const std::string& folder) {
-  std::map<std::string, std::string> cases;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const fs::path& path = entry.path();
-    if (entry.is_directory() && fs::is_regular_file(path / kFieldFile)) {
-      cases[path.filename().string()] = (path / kFieldFile).string();
-    } else if (!entry.is_directory() && path.extension() == ".h5") {
-      cases[path.stem().string()] = path.string();
-    }
-  }
-  return cases;
-}
 
 /// Axes 0, 1, 2 become 2, 1, 0.
 template <class T>
@@ -171,7 +156,11 @@ void import_la(ImportOptions options) {
   std::string from = options.from;
   if (hdf5_cases(from).empty()) {
     for (const fs::directory_entry& entry : fs::directory_iterator(options.from)) {
-      if (entry.is_directory() && !hdf5_cases(entry.path().string()).empty()) from = entry.path().string();
+      if (!entry.is_directory() || hdf5_cases(entry.path().string()).empty()) continue;
+      if (from != options.from)
+        throw DataError(text(options.from, ": found cases in ", from, " and in ", entry.path().string(),
+                             ", expected one folder of cases"));
+      from = entry.path().string();
     }
   }
   options.from = from;

@@ -14,9 +14,8 @@ namespace semivox::io {
 /// `prepare_pancreas`.
 ///
 /// mc_net: 62 training cases in MC-Net's order, the 20 test cases of its list. rcps: the same split in the
-/// order of the numbers. coranet: training 0001 ...
-/// 0063, test 0064 ... 0082, both without 0025 and 0070. The test cases are also the validation cases' role
-/// in the papers; here they are `test` alone.
+/// order of the numbers. coranet: training 0001 to 0063, test 0064 to 0082, both without 0025 and 0070. The
+/// papers validate on the test cases, too; here they are `test` alone.
 void import_pancreas(const ImportOptions& options, const std::string& labels, PancreasPipeline pipeline);
 
 /// BraTS: CASE/CASE_flair.nii.gz and CASE/CASE_seg.nii.gz (or .nii) anywhere below `options.from`, prepared

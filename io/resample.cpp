@@ -87,6 +87,10 @@ Extent3 resampled_shape(const Extent3& shape, const std::array<double, 3>& spaci
                             " mm, expected positive numbers"));
     }
     const double voxels = static_cast<double>(shape[a]) * spacing[a] / target[a];
+    if (!(voxels < 65536)) {
+      throw UsageError(text("spacing along axis ", a, ": found ", shape[a], " voxels of ", spacing[a],
+                            " mm, which at ", target[a], " mm are ", voxels, ", expected fewer than 65536"));
+    }
     // Spacings come from float headers: 183 * 0.625 / 1.25 must round as 91.5 does.
     result[a] = std::max(static_cast<int64_t>(std::floor(voxels + 0.5 + 1e-6)), int64_t{1});
   }

@@ -70,8 +70,8 @@ void check_options(const SynthOptions& options) {
     if (size < 16 || size > 1024)
       throw UsageError(text("--size: found ", size, " voxels along an axis, expected 16...1024"));
   }
-  if (!(options.spacing > 0))
-    throw UsageError(text("--spacing ", options.spacing, ": expected a positive number"));
+  if (!(options.spacing >= 1e-3 && options.spacing <= 1e3))
+    throw UsageError(text("--spacing: found ", options.spacing, " mm, expected 0.001 to 1000"));
 }
 
 }  // namespace

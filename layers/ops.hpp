@@ -8,13 +8,13 @@
 
 namespace semivox {
 
-/// A convolution's geometry and parameters; `packed` weights are shared by all calls.
+/// A convolution's geometry and parameters.
 struct ConvLayer {
   kernels::ConvGeometry geometry;
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;  ///< null for a convolution without
   ParameterSet* set = nullptr;
-  mutable kernels::ConvWeights bound;
+  mutable kernels::ConvWeights bound;  ///< the weights and their packed copies, shared by all calls
 
   /// Weights and bias of an evaluation pass, with the normalisation in them.
   struct Folded {
@@ -22,7 +22,7 @@ struct ConvLayer {
     Tensor bias;
     uint64_t made_from = 0;  ///< ParameterSet::buffer_version
   };
-  mutable Folded fold;
+  mutable Folded fold;  ///< kept until parameters or running statistics change
 
   /// The weights as kernels want them, with the packed copies of earlier calls.
   const kernels::ConvWeights& weights() const;

@@ -17,9 +17,7 @@ Variable run_residual(const std::deque<Block>& blocks, const Variable& x, int64_
 
 VNetOriginal::VNetOriginal(const NetworkOptions& options) : Network(options) {
   const int64_t f = options.filters;
-  if (options.norm != "none") {
-    throw UsageError(text("norm: found '", options.norm, "', expected none for vnet_original"));
-  }
+  require_norm(options, "none");
   if (options.dropout != 0) {
     throw UsageError(text("dropout: found ", options.dropout, ", expected 0 for vnet_original"));
   }
@@ -30,8 +28,9 @@ VNetOriginal::VNetOriginal(const NetworkOptions& options) : Network(options) {
   for (int level = 0; level < 5; ++level) {
     const int64_t width = f << level;
     if (level > 0) {
-      downs_.emplace_back(parameters_, text("down_", level), "",
-                          BlockOptions{down_conv(width / 2, width), kernels::Norm::none, 0.0, true});
+      downs_.emplace_back(
+          parameters_, text("down_", level), "",
+          BlockOptions{.geometry = down_conv(width / 2, width), .norm = kernels::Norm::none, .prelu = true});
     }
     down_stages_.push_back(
         make_stage(text("left_", level + 1), convs[level], level == 0 ? options.in_channels : width, width));
@@ -39,8 +38,9 @@ VNetOriginal::VNetOriginal(const NetworkOptions& options) : Network(options) {
   for (int level = 3; level >= 0; --level) {
     const int64_t width = f << level;  // of the upsampled half; the stage works on both halves
     const int64_t from = level == 3 ? 2 * width : 4 * width;
-    ups_.emplace_back(parameters_, text("up_", level + 1), "",
-                      BlockOptions{up_conv(from, width), kernels::Norm::none, 0.0, true});
+    ups_.emplace_back(
+        parameters_, text("up_", level + 1), "",
+        BlockOptions{.geometry = up_conv(from, width), .norm = kernels::Norm::none, .prelu = true});
     up_stages_.push_back(make_stage(text("right_", level + 1), convs[level], 2 * width, 2 * width));
   }
   out_conv_ = declare_conv(parameters_, "out_conv", same_conv(2 * f, options.classes, 1));
@@ -50,9 +50,10 @@ VNetOriginal::Stage VNetOriginal::make_stage(const std::string& name, int64_t co
                                              int64_t width) {
   Stage stage;
   for (int64_t i = 0; i < count; ++i) {
-    stage.emplace_back(
-        parameters_, text(name, ".", i), "",
-        BlockOptions{same_conv(i == 0 ? in_channels : width, width, 5), kernels::Norm::none, 0.0, true});
+    stage.emplace_back(parameters_, text(name, ".", i), "",
+                       BlockOptions{.geometry = same_conv(i == 0 ? in_channels : width, width, 5),
+                                    .norm = kernels::Norm::none,
+                                    .prelu = true});
   }
   return stage;
 }

@@ -81,8 +81,7 @@ class Bcp : public StudentTeacherMethod {
     const LossValue loss_1 = bcp_loss(first, label_a, pseudo_u, mask, loss_options(1.0, alpha_));
     const LossValue loss_2 = bcp_loss(second, pseudo_v, label_b, mask, loss_options(alpha_, 1.0));
     nets_.update(loss_1.loss + loss_2.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(),
-               semivox::ema_decay(ema_decay_, EmaWarmup::none, context.iteration), ema_buffers_);
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), ema_decay_, ema_buffers_);
 
     const std::vector<double> r1 = loss_1.results.to_doubles(), r2 = loss_2.results.to_doubles();
     StepReport report{{"loss", r1[0] + r2[0]}};

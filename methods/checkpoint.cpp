@@ -101,8 +101,7 @@ void check_same_run(const SafetensorsFile& file, const std::string& path, const 
     const auto found = file.metadata.find(key);
     const std::string saved = found == file.metadata.end() ? "(nothing)" : found->second;
     if (!same_value(saved, value)) {
-      throw UsageError(
-          text("--resume: ", path, " was made with ", key.substr(4), " = ", saved, ", this run has ", value));
+      throw UsageError(text(path, ": made with ", key.substr(4), " = ", saved, ", this run has ", value));
     }
   }
 }

@@ -17,8 +17,8 @@ namespace semivox {
 struct Progress {
   int64_t phase = 0;
   int64_t iteration = 0;
-  double best_dice =
-      -1;  ///< highest validation Dice of the run's last phase so far, -1 before the first validation
+  /// Highest validation Dice of the run's last phase so far, -1 before the first validation.
+  double best_dice = -1;
   double best_phase_dice = -1;  ///< the same within the current phase
 };
 

@@ -21,9 +21,7 @@ struct ConsistencyOptions {
   double weight_at(int64_t iteration) const { return ramp.at(iteration); }
 
   /// alpha of the EMA update after iteration t: min(1 - 1/(t+1), decay).
-  double ema_at(int64_t iteration) const {
-    return semivox::ema_decay(ema_decay, EmaWarmup::ramped, iteration);
-  }
+  double ema_at(int64_t iteration) const { return ramped_ema_decay(ema_decay, iteration); }
 };
 
 }  // namespace semivox

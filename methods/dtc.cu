@@ -94,6 +94,7 @@ LossValue dtc_loss(const Variable& logit, const Variable& map, const Tensor& lab
   SEMIVOX_CHECK(logit.shape().c == 1 && map.shape().c == 1 && labels.shape() == target.shape(), "logit ",
                 logit.shape().str(), ", map ", map.shape().str(), ", labels ", labels.shape().str(),
                 ", target ", target.shape().str());
+  terms::check_labels(labels, logit.shape());
   return evaluate(
       "dtc_loss",
       DtcLoss{{labels.data<uint8_t>(), target.data<float>(), labels.shape().n, logit.shape().voxels()},

@@ -21,8 +21,8 @@ const char* name_of(Units units);         ///< "voxel", "mm"
 struct EvaluationConventions {
   Units units = Units::voxel;
   EmptyPolicy empty = EmptyPolicy::zero;
-  bool largest_component =
-      false;  ///< reduce predictions to the largest 26-connected component of each class first
+  /// Reduce predictions to the largest 26-connected component of each class first.
+  bool largest_component = false;
 };
 
 /// One case: `classes[i]` are the scores of label i + 1; the background is not scored.

@@ -113,10 +113,10 @@ class Ict : public StudentTeacherMethod {
     const double lambda = ramp_.at(context.iteration);
     const LossValue supervised =
         supervised_loss(logits.samples(0, batch.labeled), batch.labels(), dice_background_);
-    const LossValue consistency = probability_distance(logits.samples(batch.labeled, pairs), target);
+    const LossValue consistency = distance_to_target(logits.samples(batch.labeled, pairs), target);
     nets_.update(supervised.loss + lambda * consistency.loss, context.learning_rate);
     ema_update(nets_.teacher->parameters(), nets_.student->parameters(),
-               semivox::ema_decay(ema_decay_, EmaWarmup::ramped, context.iteration), false);
+               ramped_ema_decay(ema_decay_, context.iteration), false);
     const std::vector<double> s = supervised.results.to_doubles(), c = consistency.results.to_doubles();
     return {
         {"loss", s[0] + lambda * c[0]}, {"loss_ce", s[1]}, {"loss_dice", s[2]}, {"loss_consistency", c[0]},
@@ -136,10 +136,10 @@ const RegisterMethod register_ict(
 
 }  // namespace
 
-LossValue probability_distance(const Variable& logits, const Tensor& target) {
+LossValue distance_to_target(const Variable& logits, const Tensor& target) {
   SEMIVOX_CHECK(target.shape() == logits.shape(), "probabilities ", target.shape().str(), " for ",
                 logits.shape().str());
-  return evaluate("probability_distance", DistanceToTarget{terms::Frozen(target), logits.shape().voxels()},
+  return evaluate("distance_to_target", DistanceToTarget{terms::Frozen(target), logits.shape().voxels()},
                   {logits}, {target});
 }
 

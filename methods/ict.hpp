@@ -9,7 +9,7 @@ namespace semivox {
 
 /// Mean over all N * C * D * H * W elements of (softmax(z) - q)^2. logits (N,C,D,H,W), target: probabilities
 /// q of the same shape. results: loss.
-LossValue probability_distance(const Variable& logits, const Tensor& target);
+LossValue distance_to_target(const Variable& logits, const Tensor& target);
 
 /// A number in [0, 1] from Beta(alpha, alpha), 0 < alpha <= 1. Draws 0, 1, 2, ... of `random`, two for every
 /// attempt of Johnk's method of rejection.

@@ -5,8 +5,7 @@
 //
 //   L_i = CE_i + Dice_i + 1/2 mse_i  (+ w(t) cons_i for the loser)
 //   mse_i  = sum_v m_v (p_i - y)^2 / sum_v m_v,  m_v = [the two hard predictions differ]   (labelled; CDR)
-//   cons_i = mean_v (p_i - q)^2,                 q = sharpened prediction of the winner    (unlabelled;
-//   DCPLG)
+//   cons_i = mean_v (p_i - q)^2,                 q = the winner's sharpened prediction (unlabelled: DCPLG)
 //
 // The winner is the network whose labelled Dice loss is lower in this very iteration; q is a constant. The
 // two losses share no graph, and the optimiser acts on every weight by itself, so one backward pass of
@@ -164,6 +163,7 @@ const RegisterMethod register_mcf({"mcf",
 
 LossValue mcf_loss(const Variable& vnet, const Variable& resvnet, const Tensor& labels,
                    const McfLossOptions& options) {
+  terms::check_labels(labels, vnet.shape());
   return evaluate(
       "mcf_loss",
       McfLoss{labels.data<uint8_t>(), labels.shape().n, vnet.shape().voxels(), options.rectification,

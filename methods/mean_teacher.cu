@@ -101,6 +101,10 @@ const RegisterMethod register_mean_teacher(
 
 LossValue mean_teacher_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher,
                             double lambda, bool dice_background) {
+  const Shape shape = logits.shape();
+  terms::check_labels(labels, shape);
+  SEMIVOX_CHECK(teacher.shape() == shape.with_samples(shape.n - labels.shape().n), "teacher ",
+                teacher.shape().str(), " for ", shape.str());
   return evaluate("mean_teacher_loss",
                   MeanTeacherLoss{labels.data<uint8_t>(), terms::Frozen(teacher), labels.shape().n,
                                   logits.shape().voxels(), dice_background ? 0 : 1, lambda},

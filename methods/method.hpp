@@ -33,8 +33,8 @@ struct Phase {
   int64_t iterations = 0;
   int64_t labeled = 0, unlabeled = 0;  ///< samples per batch
   LearningRate learning_rate;
-  bool continue_from_best =
-      false;  ///< the next phase starts from this one's best validated weights, if there are any
+  /// The next phase starts from this one's best validated weights, if there are any.
+  bool continue_from_best = false;
 };
 
 /// What a method needs to set itself up.
@@ -74,7 +74,8 @@ class Method {
   /// starts from.
   virtual void begin_phase(int64_t phase) { (void)phase; }
 
-  /// One iteration: forward passes, loss, backward, optimiser step, teacher update.
+  /// One iteration: forward passes, loss, backward, optimiser step, teacher update. Numbers for the report
+  /// are read at the end: reading waits for the GPU, which then has nothing queued.
   virtual StepReport step(const Batch& batch, const StepContext& context) = 0;
 
   /// The network that is validated, saved and used for prediction.

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <string>
 
 namespace semivox {
 
@@ -21,9 +20,8 @@ struct LearningRate {
 
   /// Learning rate of iteration t = 0, 1, ... For poly, iterations 0 and 1 both use the base, as the
   /// references set the rate for the next iteration from the counter before its increment. warmup_poly
-  /// changes once per epoch e: base * (0.01 + 0.99 e/warmup) up to e = warmup, then base * (1 - (e - warmup)
-  /// / (epochs
-  /// - warmup))^power.
+  /// changes once per epoch e: base * (0.01 + 0.99 e/warmup) up to e = warmup, then
+  /// base * (1 - (e - warmup)/(epochs - warmup))^power.
   double at(int64_t t) const {
     switch (kind) {
       case Kind::constant:

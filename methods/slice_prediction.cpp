@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/arithmetic.hpp"
 #include "kernels/gather_slices.hpp"
 #include "kernels/zoom.hpp"
 
@@ -49,7 +50,7 @@ Tensor predict_zoomed_slices(Network& network, const Tensor& image, const Window
     }
     const Tensor slices = Tensor::empty({batch, shape.c, 1, height, width}, DType::f32, device);
     kernels::gather_slices(samples, tables, slices, Tensor());
-    const Tensor logits = network.forward(Variable(slices), Pass{}).value();
+    const Tensor logits = cast(network.forward(Variable(slices), Pass{}).value(), DType::f32);
     kernels::softmax_zoom(logits, back_rows, back_columns, scores.samples(first, batch));
   }
   return scores.reshaped({1, classes, shape.d, shape.h, shape.w});

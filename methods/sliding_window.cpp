@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/arithmetic.hpp"
 #include "kernels/components.hpp"
 #include "kernels/gather.hpp"
 #include "kernels/window.hpp"
@@ -154,7 +155,7 @@ Tensor predict_probabilities(Network& network, const Tensor& image, const Window
     const Tensor windows =
         Tensor::empty({batch, shape.c, plan.patch[0], plan.patch[1], plan.patch[2]}, DType::f32, device);
     kernels::gather(samples, windows, Tensor());
-    const Tensor logits = network.forward(Variable(windows), Pass{}).value();
+    const Tensor logits = cast(network.forward(Variable(windows), Pass{}).value(), DType::f32);
     for (int64_t n = 0; n < batch; ++n) {
       kernels::add_softmax_window(logits.samples(n, 1), plan.places[first + n], weights, scores);
     }

@@ -22,8 +22,8 @@ struct WindowOptions {
   int64_t batch = 1;          ///< windows per forward pass
   bool whole_volume = false;  ///< one window: the volume, padded to multiples of the network's divisor
   bool mirror = false;        ///< average over all eight combinations of mirrored axes
-  bool zoom_slices =
-      false;  ///< 2D networks: each slice along axis 0, zoomed to the patch and back, is a window
+  /// 2D networks: each slice along axis 0, zoomed to the patch and back, is a window.
+  bool zoom_slices = false;
 };
 
 /// Starts of the windows along an axis of `size` >= `patch` voxels: min(i * stride, size - patch),

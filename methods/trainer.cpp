@@ -128,8 +128,11 @@ class Run {
     }
     for (const auto& [name, value] : report) {
       if (std::isfinite(value)) continue;
-      throw InternalError(text("iteration ", done(), ", phase ", phase.name, ": ", name, " is ", value,
-                               "; a lower --lr may help; the state before is in ", latest()));
+      const bool saved = std::filesystem::exists(latest());
+      throw UsageError(
+          text("iteration ", done(), ", phase ", phase.name, ": ", name, " is ", value,
+               ", expected a number; a run with a lower --lr may do better; ",
+               saved ? "the last state that was saved is in " + latest() : "no state was saved yet"));
     }
     report.emplace_back("learning_rate", context.learning_rate);
     ++progress_.iteration;
@@ -153,7 +156,7 @@ class Run {
     std::snprintf(shown, sizeof shown, "%.4f", dice);
     line.message(text("validation after ", done(), " iterations: Dice ", shown,
                       best_of_phase ? " (best so far)" : ""));
-    RunLog(options_.folder + "/validation.jsonl", done()).write(done() - 1, phase.name, {{"dice", dice}});
+    RunLog(options_.folder + "/validation.jsonl", done() - 1).write(done() - 1, phase.name, {{"dice", dice}});
     if (!best_of_phase) return;
     progress_.best_phase_dice = dice;
     Metadata metadata = options_.metadata;

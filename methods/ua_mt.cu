@@ -140,6 +140,10 @@ const RegisterMethod register_ua_mt(
 
 LossValue ua_mt_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher, const Tensor& mean,
                      int64_t first, double lambda, double threshold, bool kl) {
+  const Shape shape = logits.shape();
+  terms::check_labels(labels, shape);
+  SEMIVOX_CHECK(teacher.shape() == shape.with_samples(shape.n - first) && mean.shape() == teacher.shape(),
+                "teacher ", teacher.shape().str(), ", mean ", mean.shape().str(), " for ", shape.str());
   return evaluate("ua_mt_loss",
                   UaMtLoss{labels.data<uint8_t>(), terms::Frozen(teacher), terms::Frozen(mean),
                            labels.shape().n, first, logits.shape().voxels(), lambda, threshold, kl},

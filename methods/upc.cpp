@@ -50,7 +50,7 @@ class Upc : public StudentTeacherMethod {
     const LossValue consistency = consistency_loss(logits, target);
     nets_.update(supervised.loss + weight * consistency.loss, context.learning_rate);
     ema_update(nets_.teacher->parameters(), nets_.student->parameters(),
-               semivox::ema_decay(ema_decay_, EmaWarmup::ramped, context.iteration), false);
+               ramped_ema_decay(ema_decay_, context.iteration), false);
 
     const std::vector<double> s = supervised.results.to_doubles(), c = consistency.results.to_doubles();
     StepReport report{{"loss", s[0] + weight * c[0]},

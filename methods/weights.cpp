@@ -161,6 +161,23 @@ void load_weights(Network& network, const SafetensorsFile& file, const std::stri
   network.parameters().touch();
 }
 
+namespace {
+
+/// Weights that are no numbers could not be loaded again. values: f32 or f64 on the CPU.
+void require_finite(const Tensor& values, const std::string& name) {
+  const auto check = [&](const auto* begin) {
+    const auto* end = begin + values.elements();
+    if (std::all_of(begin, end, [](auto v) { return std::isfinite(v); })) return;
+    throw UsageError(text("\"", name,
+                          "\" is not finite any more, so the weights are not saved; a run with a lower "
+                          "--lr may do better"));
+  };
+  if (values.dtype() == DType::f64) return check(values.data<double>());
+  check(values.data<float>());
+}
+
+}  // namespace
+
 void append_weights(const Network& network, SafetensorsFile& file, const std::string& prefix) {
   const auto append = [&](const Parameter& parameter) {
     NamedArray array;
@@ -173,6 +190,7 @@ void append_weights(const Network& network, SafetensorsFile& file, const std::st
       array.bytes.resize(sizeof count);
       std::memcpy(array.bytes.data(), &count, sizeof count);
     } else {
+      require_finite(host, array.name);
       array.dtype = host.dtype() == DType::f64 ? "F64" : "F32";
       array.bytes.resize(static_cast<size_t>(host.bytes()));
       std::memcpy(array.bytes.data(), host.raw(), array.bytes.size());

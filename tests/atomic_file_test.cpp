@@ -48,7 +48,8 @@ TEST_CASE("AtomicFile: failures name the file and the reason, and leave no tempo
   CHECK(mentions(data_error([&] { write_file(missing, "x"); }), missing, "cannot create",
                  "No such file or directory"));
   std::filesystem::create_directory(folder / "taken");
-  CHECK(mentions(data_error([&] { write_file(folder / "taken", "x"); }), folder / "taken", "Is a directory"));
+  CHECK(mentions(data_error([&] { write_file(folder / "taken", "x"); }), folder / "taken", "found a folder",
+                 "expected a file"));
   CHECK(folder.entries() == 1);
 
   SUBCASE("the disk takes no more") {  // a limit on the size of files stands for a full disk

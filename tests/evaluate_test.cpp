@@ -195,6 +195,13 @@ TEST_CASE("evaluate: bad input is named, and nothing is written") {
     folders.options.classes = 2;
     CHECK(mentions(message(), "a.nii.gz", "2"));
   }
+  SUBCASE("label values with gaps, where every missing class would score as right") {
+    folders.write("reference/b.nii.gz", {1, 4, 0, 0, 0, 0, 0, 0, 0, 2});
+    CHECK(mentions(message(), "label 4", "nowhere 3", "--classes"));
+    folders.options.classes = 5;
+    folders.options.json.clear();
+    CHECK(run_evaluate(folders.options).cases.size() == 2);
+  }
   SUBCASE("two files of one case") {
     folders.write("prediction/a.nii", {1, 0, 0, 0, 0, 0, 0, 0, 0, 0});
     CHECK(mentions(message(), "prediction/a.nii", "prediction/a.nii.gz"));

@@ -27,8 +27,8 @@ TEST_CASE("ict: the published code's consistency") {
       by_formula<double>(shape, [](int64_t i) { return 0.8 * std::cos(0.13 * static_cast<double>(i)); });
   const Tensor target = kernels::interpolate_samples(kernels::softmax(teacher.samples(2, 1)),
                                                      kernels::softmax(teacher.samples(3, 1)), {0.3});
-  CHECK(std::abs(probability_distance(student.samples(2, 1), target).results.data<double>()[0] -
-                 0.011050235) < 5e-10);
+  CHECK(std::abs(distance_to_target(student.samples(2, 1), target).results.data<double>()[0] - 0.011050235) <
+        5e-10);
 }
 
 TEST_CASE("ict: the gradient of the consistency, by central differences") {
@@ -38,10 +38,10 @@ TEST_CASE("ict: the gradient of the consistency, by central differences") {
     const Tensor target =
         kernels::softmax(by_formula<double>(shape, [](int64_t i) { return 3 * hash_noise(i, 2); }));
     const Variable x(z, true);
-    probability_distance(x, target).loss.backward();
+    distance_to_target(x, target).loss.backward();
     const auto number = [&] {
       const NoGrad no_grad;
-      return probability_distance(Variable(z), target).results.data<double>()[0];
+      return distance_to_target(Variable(z), target).results.data<double>()[0];
     };
     check_gradient("consistency", z, x.gradient(), number, {.tolerance = 1e-7, .floor = 1e-2});
   }

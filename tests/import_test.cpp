@@ -104,6 +104,20 @@ TEST_CASE("import: LA") {
                    import_la({folder / "nowhere", folder / "x", "", "", "", false});
                  }),
                  "nowhere", "folder not found"));
+
+  // Which of two is meant cannot be known.
+  const LabelMap label = stripes(shape, 2);
+  write_hdf5_case(folder / "from/other/Z.h5", wave(shape, 0), &label);
+  CHECK(mentions(data_error([&] {
+                   import_la({folder / "from", folder / "x", "", "", "", true});
+                 }),
+                 "from/other", "2018LA_Seg_Training Set", "expected one"));
+  fs::remove(folder / "from/other/Z.h5");
+  write_hdf5_case(scans + "/A.h5", wave(shape, 0), &label);
+  CHECK(mentions(data_error([&] {
+                   import_la({folder / "from", folder / "x", "", "", "", true});
+                 }),
+                 "case A", "twice", "A.h5", "A/mri_norm2.h5"));
 }
 
 TEST_CASE("import: HDF5 cases with slices first") {

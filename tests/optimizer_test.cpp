@@ -177,13 +177,12 @@ TEST_CASE("initial values follow their distribution and the seed alone") {
 }
 
 TEST_CASE("the decay of an average warms up by copying the student first") {
-  CHECK(ema_decay(0.99, EmaWarmup::ramped, 0) == 0.0);
-  CHECK(ema_decay(0.99, EmaWarmup::ramped, 1) == 0.5);
-  CHECK(ema_decay(0.99, EmaWarmup::ramped, 2) == doctest::Approx(2.0 / 3).epsilon(1e-15));
-  CHECK(ema_decay(0.99, EmaWarmup::ramped, 98) < 0.99);
-  CHECK(ema_decay(0.99, EmaWarmup::ramped, 99) == doctest::Approx(0.99).epsilon(1e-15));
-  CHECK(ema_decay(0.99, EmaWarmup::ramped, 100000) == 0.99);
-  CHECK(ema_decay(0.999, EmaWarmup::none, 0) == 0.999);
+  CHECK(ramped_ema_decay(0.99, 0) == 0.0);
+  CHECK(ramped_ema_decay(0.99, 1) == 0.5);
+  CHECK(ramped_ema_decay(0.99, 2) == doctest::Approx(2.0 / 3).epsilon(1e-15));
+  CHECK(ramped_ema_decay(0.99, 98) < 0.99);
+  CHECK(ramped_ema_decay(0.99, 99) == doctest::Approx(0.99).epsilon(1e-15));
+  CHECK(ramped_ema_decay(0.99, 100000) == 0.99);
 }
 
 TEST_CASE("the average moves parameters, and running statistics only when asked") {

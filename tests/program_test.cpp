@@ -3,6 +3,7 @@
 
 #include <hdf5.h>
 #include <signal.h>
+#include <sys/file.h>
 
 #include <doctest/doctest.h>
 
@@ -95,6 +96,23 @@ TEST_CASE("program: train, predict, evaluate, methods and info") {
   CHECK(mentions(scored.output, "mean"));
   CHECK(nlohmann::json::parse(read_bytes(folder / "scores.json"))["cases"].size() == 6);
 
+  // One list of the data set, predicted and scored by hand, has the scores of the run.
+  const Outcome listed =
+      run(folder, text("predict --run ", run_folder, " --largest-component --input ", data_set(),
+                       " --list validation --output ", folder / "validation", " --device cpu --threads 1"));
+  INFO(listed.error);
+  REQUIRE(listed.exit_code == 0);
+  const std::string evaluate = text("evaluate --prediction ", folder / "validation", " --reference ",
+                                    data_set(), " --json ", folder / "validation.json", " --list ");
+  REQUIRE(run(folder, evaluate + "validation").exit_code == 0);
+  const auto by_hand = nlohmann::json::parse(read_bytes(folder / "validation.json"));
+  const auto by_run = nlohmann::json::parse(read_bytes(run_folder + "/results/validation.json"));
+  CHECK(by_hand["cases"].size() == 2);
+  CHECK(by_hand["cases"] == by_run["cases"]);
+  const Outcome unlisted = run(folder, evaluate + "test");
+  CHECK(unlisted.exit_code == 2);
+  CHECK(mentions(unlisted.error, "splits.json", "no test case"));
+
   const Outcome methods = run(folder, "methods");
   CHECK(methods.exit_code == 0);
   CHECK(mentions(methods.output, "supervised", "mean_teacher", "ua_mt", "bcp", "pseudo_weight",
@@ -132,6 +150,112 @@ TEST_CASE("program: compare trains each method once, and skips what is finished"
                  "mean_teacher, seed 2: finished before"));
   CHECK(!mentions(second.output, "cached"));
   CHECK(read_bytes(folder / "cmp/comparison.txt") == table);
+
+  // Scores of other settings are not passed off as those asked for.
+  const Outcome all_parts = run(folder, arguments + " --set largest_component=false");
+  CHECK(all_parts.exit_code == 2);
+  CHECK(mentions(all_parts.error, "window.largest_component", "true", "false"));
+  const Outcome other = run(folder, arguments + " --set lr=0.02");
+  CHECK(other.exit_code == 2);
+  CHECK(mentions(other.error, "train.lr", "0.02", "supervised_seed1"));
+
+  // A run that came to its end without this command is scored; what its training took is not known.
+  fs::remove(folder / "cmp/supervised_seed1/results/summary.json");
+  REQUIRE(run(folder, arguments).exit_code == 0);
+  const auto again = nlohmann::json::parse(read_bytes(folder / "cmp/comparison.json"));
+  CHECK(again[0]["seconds_per_iteration"].is_null());
+  CHECK(again[0]["cases"] == json[0]["cases"]);
+  const std::string untimed = read_bytes(folder / "cmp/comparison.md");
+  const size_t supervised = untimed.find("| supervised |");
+  CHECK(mentions(untimed.substr(supervised, untimed.find('\n', supervised) - supervised), "| - |"));
+}
+
+TEST_CASE("program: a loss that is no number ends the run with a message") {
+  const TemporaryFolder folder;
+  const Outcome diverged = run(folder, train("supervised", 8) + " --lr 1e30 --out " + (folder / "run"));
+  CHECK(diverged.exit_code == 2);
+  CHECK(mentions(diverged.error, "expected a number", "--lr", "no state was saved yet"));
+}
+
+TEST_CASE("program: what cannot be trained is refused before the training") {
+  const TemporaryFolder folder;
+  const auto refused = [&](const std::string& arguments, auto... words) {
+    const Outcome outcome = run(folder, arguments);
+    INFO(arguments, "\n", outcome.error);
+    CHECK(outcome.exit_code == 2);
+    CHECK(mentions(outcome.error, words...));
+  };
+  const std::string out = " --out " + (folder / "out");
+  refused(train("bcp", 8) + " --set labeled=4" + out, "bcp", "no unlabelled case", "--labeled");
+  refused(train("dtc", 8) + " --dims 2" + out, "dtc", "no network for slices");
+  refused(train("supervised", 8) + " --unlabeled some" + out, "data.unlabeled", "'some'");
+  refused(train("supervised", 8) + " --lr inf" + out, "train.lr", "'inf'");
+  const std::string compare = text("compare --data ", data_set(), " --labeled 2 --filters 4 --patch 32x32x16",
+                                   " --iterations 2 --batch 2 --device cpu", out);
+  refused(compare + " --methods supervised,dtc --network vnet", "dtc", "vnet_sdf");
+  refused(compare + " --methods supervised,supervised", "--methods", "twice");
+  refused(compare + " --methods supervised --seeds 1,1", "--seeds", "twice");
+  CHECK_FALSE(fs::exists(folder / "out"));
+}
+
+TEST_CASE("program: one process trains in a folder at a time") {
+  const TemporaryFolder folder;
+  const std::string out = folder / "run";
+  fs::create_directories(out);
+  const int held = open((out + "/lock").c_str(), O_RDWR | O_CREAT, 0666);
+  REQUIRE(held >= 0);
+  REQUIRE(flock(held, LOCK_EX) == 0);
+  const Outcome refused = run(folder, train("supervised", 2) + " --out " + out);
+  CHECK(refused.exit_code == 2);
+  CHECK(mentions(refused.error, out, "another process"));
+  close(held);
+  CHECK(run(folder, train("supervised", 2) + " --out " + out).exit_code == 0);
+  CHECK_FALSE(fs::exists(out + "/lock"));
+}
+
+TEST_CASE("program: results go to files, not over devices or scans") {
+  const TemporaryFolder folder;
+  const std::string run_folder = folder / "run";
+  REQUIRE(run(folder, train("supervised", 2) + " --save-predictions --out " + run_folder).exit_code == 0);
+  const std::string evaluate = text("evaluate --subset --prediction ", run_folder,
+                                    "/results/predictions --reference ", data_set(), "/labelsTr --json ");
+  const Outcome device = run(folder, evaluate + "/dev/null");
+  CHECK(device.exit_code == 3);
+  CHECK(mentions(device.error, "/dev/null", "expected a file"));
+  CHECK(fs::is_character_file("/dev/null"));
+  fs::create_symlink("target.json", folder / "link.json");
+  REQUIRE(run(folder, evaluate + (folder / "link.json")).exit_code == 0);
+  CHECK(fs::is_symlink(folder / "link.json"));
+  CHECK(fs::is_regular_file(folder / "target.json"));
+
+  fs::create_directory(folder / "scans");
+  for (const char* name : {"a.nii.gz", "a_prob1.nii.gz"})
+    fs::copy(data_set() + "/imagesTr/synth_000_0000.nii.gz", folder / ("scans/" + std::string(name)));
+  const Outcome twice = run(folder, text("predict --probabilities --run ", run_folder, " --input ",
+                                         folder / "scans", " --output ", folder / "out", " --device cpu"));
+  CHECK(twice.exit_code == 2);
+  CHECK(mentions(twice.error, "two cases", "a_prob1.nii.gz"));
+}
+
+TEST_CASE("program: compare needs cases to score") {
+  const TemporaryFolder folder;
+  fs::copy(data_set(), folder / "data", fs::copy_options::recursive);
+  fs::remove(folder / "data/splits.json");
+  const Outcome refused =
+      run(folder, text("compare --methods supervised --data ", folder / "data", " --out ", folder / "cmp"));
+  CHECK(refused.exit_code == 2);
+  CHECK(mentions(refused.error, "no validation cases", "splits.json"));
+  CHECK_FALSE(fs::exists(folder / "cmp"));
+}
+
+TEST_CASE("program: double precision is validated and scored like the others") {
+  const TemporaryFolder folder;
+  const Outcome trained = run(folder, train("supervised", 2) + " --set filters=2 --precision f64 --out " +
+                                          (folder / "run") + " --set validate_every=2 --stride 32x32x16");
+  INFO(trained.error);
+  REQUIRE(trained.exit_code == 0);
+  CHECK(lines_in(read_bytes(folder / "run/validation.jsonl")) == 1);
+  CHECK(fs::is_regular_file(folder / "run/results/validation.json"));
 }
 
 // The same again ----------------------------------------------------------------------------------------
@@ -154,7 +278,8 @@ TEST_CASE("program: killed and resumed ends in the same weights, bit for bit") {
   std::string method;
   SUBCASE("bcp, killed in both phases") { method = "bcp"; }
   SUBCASE("ua_mt") { method = "ua_mt"; }
-  const std::string arguments = train(method, 24);  // bcp: 6 + 18
+  // bcp: 6 + 18. Validations between two checkpoints must not be logged twice.
+  const std::string arguments = train(method, 24) + " --set validate_every=3";
   REQUIRE(run(folder, arguments + " --out " + (folder / "whole")).exit_code == 0);
 
   const std::string out = folder / "killed";
@@ -167,6 +292,7 @@ TEST_CASE("program: killed and resumed ends in the same weights, bit for bit") {
   CHECK(mentions(resumed.output, "resumed after iteration"));
   CHECK(read_bytes(out + kFinal) == read_bytes(folder / ("whole" + kFinal)));
   CHECK(read_bytes(out + "/metrics.jsonl") == read_bytes(folder / "whole/metrics.jsonl"));
+  CHECK(read_bytes(out + "/validation.jsonl") == read_bytes(folder / "whole/validation.jsonl"));
 }
 
 TEST_CASE("program: SIGTERM saves the state, and --resume insists on the same settings") {

@@ -36,7 +36,7 @@ TEST_CASE(
   TrainingOptions options;
   options.config_file = folder / "a.toml";
   options.given = {{"train.iterations", "50"}, {"train.batch", "8"}};
-  options.set = {"batch=2", "mask=grid"};
+  options.set = {"train.batch=2", "mask=grid"};
   const RunConfig config = options.resolve();
   CHECK(config.integer("train.seed", 0) == 1337);  // default
   CHECK(config.number("train.lr", 0) == 0.05);     // file
@@ -56,6 +56,7 @@ TEST_CASE("run config: names with section, without, and of methods") {
   CHECK(config.value("train.lr") == "2");
   config.set("stride", "8x8x4", "command line");
   CHECK(config.extent("window.stride") == std::array<int64_t, 3>{8, 8, 4});
+  CHECK(mentions(usage_error([&] { config.set("batch", "2", "--set"); }), "train.batch", "window.batch"));
   config.set("method.noise", "0", "command line");
   config.set("passes", "4", "command line");
   CHECK(config.method_options() == std::map<std::string, std::string>{{"noise", "0"}, {"passes", "4"}});
