@@ -32,14 +32,14 @@ class RunFolder {
     made_ = fs::create_directories(path_, error);
     if (error) throw DataError(text(path_, ": cannot make the run folder: ", error.message()));
     { const AtomicFile probe(path_ + "/write-test"); }  // throws when nothing can be written here
+    if (!request.resume && fs::exists(path_ + "/metrics.jsonl")) {
+      throw UsageError(
+          text(path_, ": holds a run already, expected another --out, or --resume to continue it"));
+    }
     lock_ = open((path_ + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (lock_ >= 0 && flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       close(lock_);
       throw UsageError(text(path_, ": another process is training in this folder, expected another --out"));
-    }
-    if (!request.resume && fs::exists(path_ + "/metrics.jsonl")) {
-      throw UsageError(
-          text(path_, ": holds a run already, expected another --out, or --resume to continue it"));
     }
   }
   ~RunFolder() {
