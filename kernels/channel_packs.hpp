@@ -12,7 +12,11 @@
 //
 // with i the index of the first of W elements, a multiple of W. Where packs do not fit (on the CPU, whose
 // compiler makes vectors of its own, and for channel counts like 3) W is 1, by way of kernels/channels.hpp.
+// On the CPU the loops over 8, 16 and 32 channels, those of the largest feature maps, are compiled apart: a
+// loop of unknown length starts with vectors of 32 or more elements, and does shorter ones in its slow rest.
 #pragma once
+
+#include <type_traits>
 
 #include "engine/pack.hpp"
 #include "kernels/channels.hpp"
@@ -20,11 +24,11 @@
 namespace semivox::kernels {
 
 /// A channel functor as `map_channels` and `sum_channels` take them, element by element.
-template <int K, class F>
+template <int K, class F, class Count = int64_t>
 struct OneByOne {
   static constexpr bool kHostOnly = !on_device<F>();
   F f;
-  int64_t channels;
+  Count channels;
   SEMIVOX_HD void operator()(int64_t sample, int64_t row, int64_t c) const {
     const typename F::Channel one[1] = {f.channel(sample, c)};
     f.template apply<1>(one, row * channels + c);
@@ -36,6 +40,21 @@ struct OneByOne {
     for (int k = 0; k < K; ++k) terms[k] = sums[k][0];
   }
 };
+
+/// Calls `f(count)` with the number of channels, as a constant if it is 8, 16 or 32.
+template <class F>
+void with_channel_count(int64_t channels, const F& f) {
+  switch (channels) {
+    case 8:
+      return f(std::integral_constant<int64_t, 8>());
+    case 16:
+      return f(std::integral_constant<int64_t, 16>());
+    case 32:
+      return f(std::integral_constant<int64_t, 32>());
+    default:
+      return f(channels);
+  }
+}
 
 #ifdef __CUDACC__
 
@@ -129,7 +148,14 @@ void map_channel_packs(Device device, const char* name, int64_t samples, int64_t
     }
   }
 #endif
-  map_channels(device, name, samples, voxels, channels, OneByOne<1, F>{f, channels});
+  if (device.is_cuda()) {
+    map_channels(device, name, samples, voxels, channels, OneByOne<1, F>{f, channels});
+    return;
+  }
+  const Range range(name, device);
+  with_channel_count(channels, [&](auto count) {
+    map_channels_on_host(samples, voxels, count, OneByOne<1, F, decltype(count)>{f, count});
+  });
 }
 
 /// For every sample and channel adds K values over the voxels, deterministically. `sums` (samples, K,
@@ -159,7 +185,14 @@ void sum_channel_packs(Device device, const char* name, int64_t samples, int64_t
     }
   }
 #endif
-  sum_channels<K>(device, name, samples, voxels, channels, OneByOne<K, F>{f, channels}, sums);
+  if (device.is_cuda()) {
+    sum_channels<K>(device, name, samples, voxels, channels, OneByOne<K, F>{f, channels}, sums);
+    return;
+  }
+  const Range range(name, device);
+  with_channel_count(channels, [&](auto count) {
+    sum_channels_on_host<K>(samples, voxels, count, OneByOne<K, F, decltype(count)>{f, count}, sums);
+  });
 }
 
 }  // namespace semivox::kernels

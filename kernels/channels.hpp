@@ -76,6 +76,51 @@ __global__ void __launch_bounds__(kThreads)
 
 #endif  // __CUDACC__
 
+/// The CPU's `map_channels`. Where the number of channels is a constant of the compiler's, it knows how long
+/// its vectors can be.
+template <class Count, class F>
+void map_channels_on_host(int64_t samples, int64_t voxels, Count count, const F& f) {
+  const int64_t blocks = (voxels + kRowBlock - 1) / kRowBlock;
+  parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
+    const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
+    const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+    const F functor = f;
+    const int64_t channels = count;
+    for (int64_t v = begin; v < end; ++v) {
+      const int64_t row = sample * voxels + v;
+#pragma GCC ivdep
+      for (int64_t c = 0; c < channels; ++c) functor(sample, row, c);
+    }
+  });
+}
+
+/// The CPU's `sum_channels`.
+template <int K, class Count, class F>
+void sum_channels_on_host(int64_t samples, int64_t voxels, Count count, const F& f, double* sums) {
+  const int64_t blocks = voxels > 0 ? (voxels + kRowBlock - 1) / kRowBlock : 1;
+  const Tensor partials_tensor =
+      Tensor::empty({1, samples * blocks * K * count, 1, 1, 1}, DType::f64, Device{}, MemoryTag::workspace);
+  double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
+  parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
+    const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
+    const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
+    const F functor = f;
+    const int64_t channels = count;
+    double* local = partials + index * K * channels;  // (K, channels)
+    for (int64_t i = 0; i < K * channels; ++i) local[i] = 0;
+    for (int64_t v = begin; v < end; ++v) {
+      const int64_t row = sample * voxels + v;
+#pragma GCC ivdep
+      for (int64_t c = 0; c < channels; ++c) {
+        double terms[K];
+        functor(sample, row, c, terms);
+        for (int k = 0; k < K; ++k) local[k * channels + c] += terms[k];
+      }
+    }
+  });
+  combine_partials(Device{}, samples, blocks, K * count, partials, sums);
+}
+
 /// Calls `f(sample, row, channel)` for every element; row = sample * voxels + voxel, the element's index is
 /// row * channels + channel. Elements of a row must not depend on each other.
 template <class F>
@@ -100,17 +145,7 @@ void map_channels(Device device, const char* name, int64_t samples, int64_t voxe
   }
 #endif
   require_host(device, name);
-  const int64_t blocks = (voxels + kRowBlock - 1) / kRowBlock;
-  parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
-    const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
-    const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
-    const F functor = f;
-    for (int64_t v = begin; v < end; ++v) {
-      const int64_t row = sample * voxels + v;
-#pragma GCC ivdep
-      for (int64_t c = 0; c < channels; ++c) functor(sample, row, c);
-    }
-  });
+  map_channels_on_host(samples, voxels, channels, f);
 }
 
 /// For every sample and channel adds K values over the voxels: `f(sample, row, channel, double (&terms)[K])`
@@ -120,22 +155,18 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
                   const F& f, double* sums) {
   const Range range(name, device);
   if (samples <= 0 || channels <= 0) return;
-  int64_t block_rows = kRowBlock;
-#ifdef __CUDACC__
-  if (device.is_cuda())
-    block_rows = rows_per_block(samples * voxels, channels < kThreads ? kThreads / channels : 1);
-#endif
-  const int64_t blocks = voxels > 0 ? (voxels + block_rows - 1) / block_rows : 1;
-  const Tensor partials_tensor =
-      Tensor::empty({1, samples * blocks * K * channels, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
-  double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
 #ifdef __CUDACC__
   if constexpr (on_device<F>()) {
     if (device.is_cuda()) {
       cuda::use(device.index);
-      int64_t voxel_count = voxels, block_count = blocks, channel_count = channels;
+      int64_t block_rows = rows_per_block(samples * voxels, channels < kThreads ? kThreads / channels : 1);
+      int64_t blocks = voxels > 0 ? (voxels + block_rows - 1) / block_rows : 1;
+      const Tensor partials_tensor = Tensor::empty({1, samples * blocks * K * channels, 1, 1, 1}, DType::f64,
+                                                   device, MemoryTag::workspace);
+      double* partials = partials_tensor.data<double>();  // (samples, blocks, K, channels)
+      int64_t voxel_count = voxels, channel_count = channels;
       F functor = f;
-      void* arguments[] = {&voxel_count, &block_rows, &block_count, &channel_count, &functor, &partials};
+      void* arguments[] = {&voxel_count, &block_rows, &blocks, &channel_count, &functor, &partials};
       const dim3 grid(static_cast<unsigned>(samples * blocks),
                       static_cast<unsigned>((channels + kThreads - 1) / kThreads));
       SEMIVOX_CUDA_CALL(cudaLaunchKernel(sum_channels_kernel<K, F>, grid, dim3(kThreads), arguments, 0,
@@ -146,23 +177,7 @@ void sum_channels(Device device, const char* name, int64_t samples, int64_t voxe
   }
 #endif
   require_host(device, name);
-  parallel_blocks(samples * blocks, 1, [&](int64_t index, int64_t) {
-    const int64_t sample = index / blocks, begin = index % blocks * kRowBlock;
-    const int64_t end = begin + kRowBlock < voxels ? begin + kRowBlock : voxels;
-    const F functor = f;
-    double* local = partials + index * K * channels;  // (K, channels)
-    for (int64_t i = 0; i < K * channels; ++i) local[i] = 0;
-    for (int64_t v = begin; v < end; ++v) {
-      const int64_t row = sample * voxels + v;
-#pragma GCC ivdep
-      for (int64_t c = 0; c < channels; ++c) {
-        double terms[K];
-        functor(sample, row, c, terms);
-        for (int k = 0; k < K; ++k) local[k * channels + c] += terms[k];
-      }
-    }
-  });
-  combine_partials(device, samples, blocks, K * channels, partials, sums);
+  sum_channels_on_host<K>(samples, voxels, channels, f, sums);
 }
 
 }  // namespace semivox::kernels
