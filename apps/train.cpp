@@ -35,16 +35,19 @@ void add_train_command(CLI::App& app) {
   struct Arguments {
     std::string method;
     RunRequest request;
+    bool dry_run = false;
   };
   const auto arguments = std::make_shared<Arguments>();
   const auto options = add_training_options(*command);
   command->add_option("--method", arguments->method, "method")->group("Training");
-  command->add_option("--out", arguments->request.folder, "run folder")->required();
+  command->add_option("--out", arguments->request.folder, "run folder");
   command->add_flag("--resume", arguments->request.resume,
                     "continue the run in --out after its last checkpoint");
   command->add_flag("--profile", arguments->request.profile, "print time per op and peak memory at the end");
   command->add_flag("--save-predictions", arguments->request.save_predictions,
                     "keep label maps and pictures of the validation cases in results/");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "make two iterations of every phase, print time and peak memory, write nothing");
   command->callback([arguments, options] {
     if (!arguments->method.empty()) options->given.emplace_back("train.method", arguments->method);
     RunConfig config = options->resolve();
@@ -55,6 +58,8 @@ void add_train_command(CLI::App& app) {
       }
     }
     config.keep_options_of(config.value("train.method"), false);
+    if (arguments->dry_run) return rehearse_run(config);
+    if (arguments->request.folder.empty()) throw UsageError("--out: missing, expected a run folder");
     report(execute_run(config, arguments->request), arguments->request.folder);
   });
 }

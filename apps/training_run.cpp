@@ -83,6 +83,17 @@ void load_first_weights(const RunPlan& plan) {
   }
 }
 
+/// Says what is going to run, reads the data and builds the networks.
+CachedData prepare(RunPlan& plan) {
+  std::cout << "method " << plan.info->name << " (" << plan.info->paper << ")\n"
+            << describe_device(plan.setup.device) << "\n"
+            << io::describe(plan.folder, plan.split) << std::endl;
+  CachedData data = read_data(plan);
+  plan.method->build(plan.setup);
+  load_first_weights(plan);
+  return data;
+}
+
 TrainerOptions trainer_options(const RunPlan& plan, const RunRequest& request) {
   TrainerOptions options;
   options.folder = request.folder;
@@ -98,8 +109,7 @@ TrainerOptions trainer_options(const RunPlan& plan, const RunRequest& request) {
   return options;
 }
 
-void print_profile(Device device) {
-  std::cout << profile_table();
+void print_peak_memory(Device device) {
   const MemoryStatistics memory = memory_statistics(device);
   std::cout << "peak memory " << format_bytes(memory.peak_total) << " (";
   for (int t = 0; t < kMemoryTags; ++t) {
@@ -118,12 +128,7 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
     check_same_run(state_of(request.folder), plan.metadata);
 
   const Device device = plan.setup.device;
-  std::cout << "method " << plan.info->name << " (" << plan.info->paper << ")\n"
-            << describe_device(device) << "\n"
-            << io::describe(plan.folder, plan.split) << std::endl;
-  CachedData data = read_data(plan);
-  plan.method->build(plan.setup);
-  load_first_weights(plan);
+  CachedData data = prepare(plan);
   write_file(request.folder + "/config.toml", plan.config.toml(plan.method_options));
   write_file(request.folder + "/split.json", plan.split_by_name.dump(1) + "\n");
   write_file(request.folder + "/environment.json", environment_json(device).dump(1) + "\n");
@@ -133,13 +138,47 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   RunOutcome outcome;
   outcome.training = train(*plan.method, plan.setup, data, trainer_options(plan, request));
   outcome.peak_memory = memory_statistics(device).peak_total;
-  if (request.profile) print_profile(device);
+  if (request.profile) {
+    std::cout << profile_table();
+    print_peak_memory(device);
+  }
   enable_profile(false);
   if (!plan.split.validation.empty()) {
     outcome.evaluation =
         evaluate_final(plan.method->student(), plan, data, request.folder, request.save_predictions);
   }
   return outcome;
+}
+
+void rehearse_run(const RunConfig& config) {
+  RunPlan plan = plan_run(config);
+  const Device device = plan.setup.device;
+  CachedData data = prepare(plan);
+  reset_peak_memory(device);
+  const std::vector<Phase> phases = plan.method->phases(plan.setup);
+  double total = 0;
+  for (size_t p = 0; p < phases.size(); ++p) {
+    const Phase& phase = phases[p];
+    const auto index = static_cast<int64_t>(p);
+    if (index > 0) plan.method->begin_phase(index);
+    if (phase.iterations == 0) continue;
+    double seconds = 0;
+    for (int64_t i = 0; i < 2; ++i) {
+      synchronize(device);
+      const double before = now_seconds();
+      Random random(plan.setup.seed, static_cast<uint64_t>(i) + 1);
+      plan.method->step(data.batch(phase, index, i), {index, i, phase.learning_rate.at(i), &random});
+      synchronize(device);
+      seconds = now_seconds() - before;
+    }
+    total += seconds * static_cast<double>(phase.iterations);
+    std::printf("phase %s: %lld iterations of %lld labelled and %lld unlabelled samples, %.3f s each\n",
+                phase.name.c_str(), static_cast<long long>(phase.iterations),
+                static_cast<long long>(phase.labeled), static_cast<long long>(phase.unlabeled), seconds);
+  }
+  std::printf("training: about %.1f min, validation aside\n", total / 60);
+  std::fflush(stdout);
+  print_peak_memory(device);
 }
 
 }  // namespace semivox

@@ -1,5 +1,5 @@
 // One training run from a configuration: data, method, trainer, evaluation on the validation cases, run
-// folder.
+// folder; and a rehearsal of it, which tells time and memory beforehand.
 #pragma once
 
 #include <optional>
@@ -28,5 +28,10 @@ struct RunOutcome {
 /// results/ in the folder. A network that nobody named is the method's own. Throws UsageError when the folder
 /// holds a run already and `resume` is off.
 RunOutcome execute_run(const RunConfig& config, const RunRequest& request);
+
+/// Makes two iterations of every phase on the first batches and prints what the training will take: peak
+/// memory by tag and time, which is of the second iteration. Writes nothing. Throws as `execute_run` does,
+/// OutOfMemory where the training would.
+void rehearse_run(const RunConfig& config);
 
 }  // namespace semivox

@@ -213,6 +213,27 @@ TEST_CASE("program: one process trains in a folder at a time") {
   CHECK_FALSE(fs::exists(out + "/lock"));
 }
 
+TEST_CASE("program: a dry run tells the peak memory of all phases") {
+  const TemporaryFolder folder;
+  const auto peak = [](const std::string& output) {
+    const size_t begin = output.find("peak memory ");
+    REQUIRE(begin != std::string::npos);
+    return output.substr(begin, output.find('\n', begin) - begin);
+  };
+  const Outcome rehearsed = run(folder, train("bcp", 8) + " --dry-run");
+  INFO(rehearsed.error);
+  REQUIRE(rehearsed.exit_code == 0);
+  CHECK(mentions(rehearsed.output, "phase pretrain: 2 iterations of 2 labelled and 0 unlabelled",
+                 "phase selftrain: 6 iterations of 2 labelled and 2 unlabelled", "training: about"));
+  const Outcome trained = run(folder, train("bcp", 8) + " --profile --out " + (folder / "run"));
+  REQUIRE(trained.exit_code == 0);
+  CHECK(peak(rehearsed.output) == peak(trained.output));
+
+  const Outcome nowhere = run(folder, train("bcp", 8));
+  CHECK(nowhere.exit_code == 2);
+  CHECK(mentions(nowhere.error, "--out: missing"));
+}
+
 TEST_CASE("program: results go to files, not over devices or scans") {
   const TemporaryFolder folder;
   const std::string run_folder = folder / "run";
