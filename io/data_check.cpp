@@ -154,6 +154,8 @@ CaseReport inspect_case(const CaseFiles& files, int classes, GeometryCheck geome
       compare_geometry(files, image.geometry, label.geometry, image.shape, report.problems);
     }
   });
+  // An HDF5 file that cannot be opened is met twice.
+  report.problems.erase(std::unique(report.problems.begin(), report.problems.end()), report.problems.end());
   return report;
 }
 

@@ -69,6 +69,11 @@ std::vector<std::string> read_class_names(const std::string& file, const json& d
     }
     slot = name;
   }
+  const auto background = std::find(names.begin() + 1, names.end(), "background");
+  if (background != names.end()) {
+    throw DataError(text(file, ": field 'labels.background': found ", background - names.begin(),
+                         ", expected 0; class 0 is left out of every score"));
+  }
   return names;
 }
 
@@ -160,11 +165,20 @@ size_t files_per_case(const fs::path& root, size_t channels) {
   return 1;
 }
 
+/// A damaged file counts as labelled: reading it says what is wrong, and `data check` lists all such files.
+bool may_hold_labels(const std::string& file) {
+  try {
+    return has_hdf5_labels(file);
+  } catch (const DataError&) {
+    return true;
+  }
+}
+
 std::vector<CaseFiles> list_hdf5_cases(const fs::path& root) {
   const fs::path folder = fs::is_directory(root / "imagesTr") ? root / "imagesTr" : root;
   std::vector<CaseFiles> cases;
   for (const auto& [id, file] : hdf5_cases(folder.string()))
-    cases.push_back({id, {file}, has_hdf5_labels(file) ? file : ""});
+    cases.push_back({id, {file}, may_hold_labels(file) ? file : ""});
   return cases;
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "io/hdf5.hpp"
 #include "io/nifti.hpp"
 #include "io/synth.hpp"
 #include "temporary_folder.hpp"
@@ -143,4 +144,23 @@ TEST_CASE("data check: table and JSON of a whole set") {
   CHECK(json[1]["case"] == "synth_001");
   CHECK(json[1]["shape"] == std::vector<int64_t>{24, 20, 16});
   CHECK(json[1]["label_voxels"][1].get<int64_t>() == reports[1].voxels[1]);
+}
+
+TEST_CASE("data check: goes on after HDF5 files that cannot be opened") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "dataset.json",
+              R"({"name": "h5", "channel_names": {"0": "noNorm"}, "labels": {"background": 0, "a": 1, "b": 2},
+                  "numTraining": 3, "file_ending": ".h5"})");
+  const LabelMap label = marks();
+  for (const char* name : {"a.h5", "b.h5", "c.h5"}) write_hdf5_case(folder / name, ramp(), &label);
+  for (const char* name : {"a.h5", "b.h5"})
+    write_bytes(folder / name, read_bytes(folder / name).substr(0, 600));
+  const auto reports = inspect_dataset(open_dataset(folder / ""), GeometryCheck::compare);
+  REQUIRE(reports.size() == 3);
+  for (size_t i = 0; i < 2; ++i) {
+    REQUIRE(reports[i].problems.size() == 1);
+    CHECK(mentions(reports[i].problems[0], i == 0 ? "a.h5" : "b.h5"));
+  }
+  CHECK(reports[2].problems.empty());
+  CHECK(reports[2].voxels == std::vector<int64_t>{115, 2, 3});
 }

@@ -148,6 +148,9 @@ TEST_CASE("dataset: broken folders and dataset.json") {
                  "'labels.atrium'"));
   CHECK(mentions(set.error_with(replaced(good, "\"atrium\": 1", "\"atrium\": 0")), file,
                  "both have the value 0"));
+  CHECK(mentions(
+      set.error_with(replaced(good, "\"background\": 0, \"atrium\": 1", "\"background\": 1, \"atrium\": 0")),
+      file, "'labels.background'", "found 1", "expected 0"));
   CHECK(mentions(set.error_with(replaced(good, ", \"atrium\": 1", "")), file, "'labels'",
                  "at least one class"));
   CHECK(mentions(set.error_with(replaced(good, "\"numTraining\": 4", "\"numTraining\": 80")), file,
