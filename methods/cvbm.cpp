@@ -16,6 +16,7 @@
 #include "kernels/mixing.hpp"
 #include "methods/bcp.hpp"
 #include "methods/copy_paste.hpp"
+#include "methods/ramp_options.hpp"
 
 namespace semivox {
 
@@ -27,11 +28,9 @@ class Cvbm : public StudentTeacherMethod {
       : alpha_(options.number("pseudo_weight", 0.5, "weight alpha of the pseudo-labelled region", 0)),
         region_weight_(
             options.number("region_weight", 1, "weight of the region loss in self-training (2D code: 2)", 0)),
-        consistency_(
-            options.number("consistency", 1, "final weight of the consistency terms (2D code: 0.5)", 0)),
-        rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length_(
-            options.integer("rampup_length", 40, "steps until the weight is reached (2D code: 200)")),
+        ramp_(options, 1, 40,
+              {.weight = "final weight of the consistency terms (2D code: 0.5)",
+               .length = "steps until the weight is reached, 0: from the start (2D code: 200)"}),
         region_(options),
         ema_decay_(options.number("ema_decay", 0.99, "decay of the teacher's weights", 0, 1)),
         ema_buffers_(options.flag("ema_buffers", false, "average the running statistics, too (2D code)")),
@@ -176,7 +175,7 @@ class Cvbm : public StudentTeacherMethod {
         mixed_losses(kernels::copy_paste(a, u, mask), {label_a, pseudo_u, mask, 1.0, alpha_}, pass);
     const auto second =
         mixed_losses(kernels::copy_paste(v, b, mask), {pseudo_v, label_b, mask, alpha_, 1.0}, pass);
-    const double w = consistency_ * staircase_rampup(context.iteration, rampup_unit_, rampup_length_);
+    const double w = ramp_.at(context.iteration);
     const double weights[] = {region_weight_, region_weight_, w, w};
     Variable loss;
     for (size_t k = 0; k < 4; ++k) {
@@ -199,8 +198,8 @@ class Cvbm : public StudentTeacherMethod {
             {"consistency_weight", w}};
   }
 
-  double alpha_, region_weight_, consistency_;
-  int64_t rampup_unit_, rampup_length_;
+  double alpha_, region_weight_;
+  RampOptions ramp_;
   PastedRegion region_;
   double ema_decay_;
   bool ema_buffers_;

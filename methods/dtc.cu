@@ -10,6 +10,7 @@
 
 #include "kernels/signed_distance.hpp"
 #include "methods/method.hpp"
+#include "methods/ramp_options.hpp"
 #include "methods/signed_distance_terms.hpp"
 
 namespace semivox {
@@ -46,10 +47,7 @@ struct DtcLoss {
 
 class Dtc : public StudentTeacherMethod {
  public:
-  explicit Dtc(OptionReader& options)
-      : weight_(options.number("consistency", 1.0, "final weight of the consistency term", 0)),
-        rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length_(options.integer("rampup_length", 40, "steps until the weight is reached")) {
+  explicit Dtc(OptionReader& options) : ramp_(options, 1.0, 40) {
     loss_.distance_weight =
         options.number("distance_weight", 0.3, "weight beta of the signed distance map's error", 0);
     loss_.steepness =
@@ -64,7 +62,7 @@ class Dtc : public StudentTeacherMethod {
   StepReport step(const Batch& batch, const StepContext& context) override {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
     const Tensor labels = batch.labels();
-    const double lambda = weight_ * staircase_rampup(context.iteration, rampup_unit_, rampup_length_);
+    const double lambda = ramp_.at(context.iteration);
     const LossValue loss = dtc_loss(take_channels(output.logits, 1, 1), output.distance, labels,
                                     kernels::signed_distance(labels), lambda, loss_);
     nets_.update(loss.loss, context.learning_rate);
@@ -75,8 +73,7 @@ class Dtc : public StudentTeacherMethod {
   }
 
  private:
-  double weight_;
-  int64_t rampup_unit_, rampup_length_;
+  RampOptions ramp_;
   DtcOptions loss_;
 };
 

@@ -11,6 +11,7 @@
 
 #include "methods/dice_loss.hpp"
 #include "methods/method.hpp"
+#include "methods/ramp_options.hpp"
 
 namespace semivox {
 
@@ -60,10 +61,9 @@ class MCNetMethod : public StudentTeacherMethod {
                            "overlap (2d)") == "3d"
                   ? kForegroundDice
                   : kHalvedDice),
-        weight_(options.number("consistency", 1.0, "final weight of the consistency term (2D code: 0.1)", 0)),
-        rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length_(
-            options.integer("rampup_length", 40, "steps until the weight is reached (2D code: 200)")),
+        ramp_(options, 1.0, 40,
+              {.weight = "final weight of the consistency term (2D code: 0.1)",
+               .length = "steps until the weight is reached, 0: from the start (2D code: 200)"}),
         temperature_(options.number("temperature", 0.1, "temperature T of the sharpening", 0.01, 1)),
         detached_(options.flag("detach_targets", false,
                                "no gradient through the sharpened probabilities (the paper's wording)")) {}
@@ -80,7 +80,7 @@ class MCNetMethod : public StudentTeacherMethod {
     const LossValue consistency = mutual_consistency(logits, temperature_, detached_);
     const Tensor labels = batch.labels();
     // The official code counts iterations from 1 here.
-    const double weight = weight_ * staircase_rampup(context.iteration + 1, rampup_unit_, rampup_length_);
+    const double weight = ramp_.at(context.iteration + 1);
     Variable loss = weight * consistency.loss;
     std::vector<LossValue> terms;
     for (const Variable& z : logits) {
@@ -100,8 +100,7 @@ class MCNetMethod : public StudentTeacherMethod {
   std::string name_;
   double dice_weight_;
   DiceForm form_;
-  double weight_;
-  int64_t rampup_unit_, rampup_length_;
+  RampOptions ramp_;
   double temperature_;
   bool detached_;
 };

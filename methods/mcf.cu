@@ -13,6 +13,7 @@
 #include "methods/mcf.hpp"
 
 #include "methods/method.hpp"
+#include "methods/ramp_options.hpp"
 #include "methods/terms.hpp"
 
 namespace semivox {
@@ -106,9 +107,7 @@ struct McfLoss {
 class Mcf : public StudentTeacherMethod {
  public:
   explicit Mcf(OptionReader& options)
-      : weight_(options.number("consistency", 0.1, "final weight of the consistency term", 0)),
-        rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length_(options.integer("rampup_length", 40, "steps until the weight is reached")),
+      : ramp_(options, 0.1, 40),
         rectification_(options.number("rectification", 0.5,
                                       "weight of the squared error where the networks disagree", 0)),
         temperature_(
@@ -120,8 +119,7 @@ class Mcf : public StudentTeacherMethod {
   }
 
   void build(const MethodSetup& setup) override {
-    if (setup.network.name != "mcf")
-      throw UsageError(text("network: found '", setup.network.name, "', expected mcf for method mcf"));
+    require_network(find_method("mcf"), setup.network.name, "network");
     if (setup.network.classes < 2 || setup.network.classes > McfLoss::kMaxClasses) {
       throw UsageError(text("classes: found ", setup.network.classes, ", expected 2 to ",
                             McfLoss::kMaxClasses, " for method mcf"));
@@ -131,7 +129,7 @@ class Mcf : public StudentTeacherMethod {
 
   StepReport step(const Batch& batch, const StepContext& context) override {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
-    const double weight = weight_ * staircase_rampup(context.iteration, rampup_unit_, rampup_length_);
+    const double weight = ramp_.at(context.iteration);
     const LossValue loss = mcf_loss(output.auxiliary[0], output.auxiliary[1], batch.labels(),
                                     {rectification_, weight, temperature_, teacher_});
     nets_.update(loss.loss, context.learning_rate);
@@ -146,8 +144,7 @@ class Mcf : public StudentTeacherMethod {
   }
 
  private:
-  double weight_;
-  int64_t rampup_unit_, rampup_length_;
+  RampOptions ramp_;
   double rectification_, temperature_;
   McfTeacher teacher_;
 };

@@ -6,16 +6,23 @@
 
 namespace semivox {
 
+/// How a method names and explains its options.
+struct RampWords {
+  const char* name = "consistency";
+  const char* weight = "final weight of the unsupervised term";
+  const char* length = "steps until the weight is reached, 0: from the start";
+};
+
 struct RampOptions {
   double weight;
   int64_t unit, length;
 
-  /// Reads `consistency`, `rampup_unit` and `rampup_length`.
-  RampOptions(OptionReader& options, double default_weight, int64_t default_length)
-      : weight(options.number("consistency", default_weight, "final weight of the unsupervised term", 0)),
+  /// Reads the weight, `rampup_unit` and `rampup_length`.
+  RampOptions(OptionReader& options, double default_weight, int64_t default_length,
+              const RampWords& words = {})
+      : weight(options.number(words.name, default_weight, words.weight, 0)),
         unit(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        length(options.integer("rampup_length", default_length,
-                               "steps until the weight is reached, 0: from the start")) {}
+        length(options.integer("rampup_length", default_length, words.length)) {}
 
   /// lambda(t)
   double at(int64_t iteration) const { return weight * staircase_rampup(iteration, unit, length); }

@@ -15,6 +15,7 @@
 #include "kernels/signed_distance.hpp"
 #include "layers/discriminator.hpp"
 #include "methods/method.hpp"
+#include "methods/ramp_options.hpp"
 #include "methods/weights.hpp"
 
 namespace semivox {
@@ -26,10 +27,9 @@ class SassNet : public StudentTeacherMethod {
   explicit SassNet(OptionReader& options)
       : distance_weight_(
             options.number("distance_weight", 0.3, "weight beta of the signed distance map's error", 0)),
-        weight_(options.number("adversarial", 0.01,
-                               "final weight of the adversarial term (8 labelled cases of LA: 0.015)", 0)),
-        rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length_(options.integer("rampup_length", 40, "steps until the weight is reached")),
+        ramp_(options, 0.01, 40,
+              {.name = "adversarial",
+               .weight = "final weight of the adversarial term (8 labelled cases of LA: 0.015)"}),
         discriminator_filters_(
             options.integer("discriminator_filters", 64, "width of the discriminator's first stage", 1)),
         discriminator_dropout_(
@@ -61,7 +61,7 @@ class SassNet : public StudentTeacherMethod {
 
   StepReport step(const Batch& batch, const StepContext& context) override {
     const Tensor images = cast(batch.image, discriminator_->precision());
-    const double lambda = weight_ * staircase_rampup(context.iteration, rampup_unit_, rampup_length_);
+    const double lambda = ramp_.at(context.iteration);
     StepReport report = train_network(batch, images, lambda, context);
     const std::vector<double> d = train_discriminator(images, batch.labeled, context.random);
     report.insert(
@@ -119,8 +119,9 @@ class SassNet : public StudentTeacherMethod {
     return loss.results.to_doubles();
   }
 
-  double distance_weight_, weight_;
-  int64_t rampup_unit_, rampup_length_, discriminator_filters_;
+  double distance_weight_;
+  RampOptions ramp_;
+  int64_t discriminator_filters_;
   double discriminator_dropout_, discriminator_rate_;
   std::string discriminator_init_;
   OptimizerOptions adam_;

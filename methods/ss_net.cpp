@@ -15,6 +15,7 @@
 #include "methods/dice_loss.hpp"
 #include "methods/method.hpp"
 #include "methods/prototypes.hpp"
+#include "methods/ramp_options.hpp"
 #include "methods/vat.hpp"
 
 namespace semivox {
@@ -39,11 +40,9 @@ class SSNet : public StudentTeacherMethod {
             options.word("dice", "3d", {"3d", "2d"},
                          "Dice and distance of the 3D code (foreground, no squares) or of the 2D "
                          "code (mean over all classes, squares)") == "2d"),
-        weight_(options.number("consistency", 1.0,
-                               "final weight of smoothness and class separation (2D code: 0.1)", 0)),
-        rampup_unit_(options.integer("rampup_unit", 150, "iterations per step of the weight's ramp-up", 1)),
-        rampup_length_(
-            options.integer("rampup_length", 40, "steps until the weight is reached (2D code: 200)")),
+        ramp_(options, 1.0, 40,
+              {.weight = "final weight of smoothness and class separation (2D code: 0.1)",
+               .length = "steps until the weight is reached, 0: from the start (2D code: 200)"}),
         rampup_first_(options.integer(
             "rampup_first", 1, "number that the ramp-up gives the first iteration (2D code: 0)", 0, 1)),
         contrast_(options.number("contrast", 0.1, "weight of class separation beside smoothness", 0)),
@@ -75,8 +74,7 @@ class SSNet : public StudentTeacherMethod {
 
   StepReport step(const Batch& batch, const StepContext& context) override {
     const Pass pass{true, context.random};
-    const double weight =
-        weight_ * staircase_rampup(context.iteration + rampup_first_, rampup_unit_, rampup_length_);
+    const double weight = ramp_.at(context.iteration + rampup_first_);
     network_->parameters().zero_gradients();
     // The loss is a sum; taking the gradient of one part before the other part's passes begin keeps a single
     // tape in memory.
@@ -181,8 +179,8 @@ class SSNet : public StudentTeacherMethod {
   }
 
   bool two_dimensional_;
-  double weight_;
-  int64_t rampup_unit_, rampup_length_, rampup_first_;
+  RampOptions ramp_;
+  int64_t rampup_first_;
   double contrast_;
   int64_t prototypes_;
   bool highest_, background_, wave_;
