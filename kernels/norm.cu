@@ -99,7 +99,8 @@ template <class P>
 struct FinalizeBackward {
   static constexpr bool kHostOnly = std::is_same_v<P, double>;
   Statistics<P> statistics;
-  const double* grad_sums;                 // (N, 3, C)
+  const double* grad_sums;                 // (N, terms, C)
+  int64_t terms;                           // 3 when the slope learns, else 2
   const P* gamma;                          // (C) or null
   P *d_gamma, *d_beta, *d_bias, *d_slope;  // (C) or null; added to
   P *a, *b, *k;                            // (N, C)
@@ -108,10 +109,10 @@ struct FinalizeBackward {
     return gamma != nullptr ? static_cast<double>(gamma[c]) : 1.0;
   }
   SEMIVOX_HD double sum_dz(int64_t n, int64_t c) const {
-    return statistics.drop(n, c) * grad_sums[(n * 3 + 0) * statistics.channels + c];
+    return statistics.drop(n, c) * grad_sums[(n * terms + 0) * statistics.channels + c];
   }
   SEMIVOX_HD double sum_dz_y(int64_t n, int64_t c) const {
-    return statistics.drop(n, c) * grad_sums[(n * 3 + 1) * statistics.channels + c];
+    return statistics.drop(n, c) * grad_sums[(n * terms + 1) * statistics.channels + c];
   }
 
   SEMIVOX_HD void coefficients(int64_t n, int64_t c, double& ca, double& cb, double& ck) const {
@@ -161,10 +162,10 @@ struct FinalizeBackward {
     double gamma_sum = 0, beta_sum = 0, bias_sum = 0, slope_sum = 0;
     for (int64_t s = 0; s < statistics.samples; ++s) {
       coefficients(s, c, ca, cb, ck);
-      bias_sum += ca * grad_sums[(s * 3 + 0) * statistics.channels + c] +
+      bias_sum += ca * grad_sums[(s * terms + 0) * statistics.channels + c] +
                   cb * statistics.sums[(s * 2 + 0) * statistics.channels + c] +
                   ck * static_cast<double>(statistics.voxels);
-      slope_sum += grad_sums[(s * 3 + 2) * statistics.channels + c];
+      if (d_slope != nullptr) slope_sum += grad_sums[(s * terms + 2) * statistics.channels + c];
       beta_sum += sum_dz(s, c);
       if (d_gamma != nullptr) {
         double mean, variance, count;
@@ -349,12 +350,13 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
     const Statistics<P> statistics = statistics_of<P>(block, call, shape, saved.sums);
     const Tensor drop = drop_factors(statistics, call.skip_mode, device);
     if (call.skip_mode == Skip::before) *d_skip = Tensor::empty(shape, y.dtype(), device);
+    const bool slope_learns = gradient_of<P>(block.prelu_slope) != nullptr;
+    const int64_t terms = slope_learns ? 3 : 2;
     const Tensor sums =
-        Tensor::empty({1, shape.n * 3 * shape.c, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
+        Tensor::empty({1, shape.n * terms * shape.c, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
     const Tensor a = per_channel<P>(shape.n * shape.c, device), b = per_channel<P>(shape.n * shape.c, device),
                  k = per_channel<P>(shape.n * shape.c, device);
-    const bool shared_slope =
-        gradient_of<P>(block.prelu_slope) != nullptr && block.prelu_slope->count < shape.c;
+    const bool shared_slope = slope_learns && block.prelu_slope->count < shape.c;
     Tensor d_slopes;
     if (shared_slope) {
       d_slopes = per_channel<P>(shape.c, device);
@@ -362,12 +364,15 @@ Tensor norm_backward(const NormBlock& block, const NormCall& call, const Tensor&
     }
     with_skip(call.skip_mode, [&](auto mode) {
       const auto activation = activation_of<P, mode.value>(saved, drop, shape.c);
-      sum_channel_packs<3>(device, "norm.backward_sums", shape.n, shape.voxels(), shape.c,
-                           norm_passes::BackwardSums<T, mode.value>{activation, y.data<T>(),
-                                                                    data_or_null<T>(skip), d_out.data<T>()},
-                           sums.data<double>());
+      const auto add_up = [&](auto learns) {
+        using Sums = norm_passes::BackwardSums<T, mode.value, learns.value>;
+        sum_channel_packs<Sums::kSums>(device, "norm.backward_sums", shape.n, shape.voxels(), shape.c,
+                                       Sums{activation, y.data<T>(), data_or_null<T>(skip), d_out.data<T>()},
+                                       sums.data<double>());
+      };
+      slope_learns ? add_up(std::true_type{}) : add_up(std::false_type{});
       map(device, "norm.backward_finalize", shape.n * shape.c,
-          FinalizeBackward<P>{statistics, sums.data<double>(), data_of<P>(block.gamma),
+          FinalizeBackward<P>{statistics, sums.data<double>(), terms, data_of<P>(block.gamma),
                               gradient_of<P>(block.gamma), gradient_of<P>(block.beta),
                               gradient_of<P>(block.conv_bias),
                               shared_slope ? d_slopes.data<P>() : gradient_of<P>(block.prelu_slope),

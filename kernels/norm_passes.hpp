@@ -79,9 +79,11 @@ struct Apply {
   }
 };
 
-// Sums of dz, dz * y and (below zero) d_out * z, of which the gradients of the parameters are made.
-template <class T, Skip kSkip>
+// Sums of dz, of dz * y and, where the slope learns, of d_out * z below zero: of them the gradients of the
+// parameters are made.
+template <class T, Skip kSkip, bool kSlopeLearns>
 struct BackwardSums {
+  static constexpr int kSums = kSlopeLearns ? 3 : 2;
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   using element = T;
   using P = compute_t<T>;
@@ -92,7 +94,7 @@ struct BackwardSums {
   const T* d_out;
   SEMIVOX_HD Channel channel(int64_t n, int64_t c) const { return activation.channel(n, c); }
   template <int W>
-  SEMIVOX_HD void add(const Channel (&channels)[W], int64_t i, double (&sums)[3][W]) const {
+  SEMIVOX_HD void add(const Channel (&channels)[W], int64_t i, double (&sums)[kSums][W]) const {
     const Pack<T, W> ys = load_pack<W>(y + i), ds = load_pack<W>(d_out + i),
                      skips = kSkip == Skip::before ? load_pack<W>(skip + i) : ys;
     SEMIVOX_UNROLL
@@ -102,7 +104,7 @@ struct BackwardSums {
       const P dz = z > P(0) ? d : channels[w].slope * d;
       sums[0][w] += dz;
       sums[1][w] += static_cast<double>(dz) * value;
-      sums[2][w] += z > P(0) ? P(0) : d * z;
+      if constexpr (kSlopeLearns) sums[2][w] += z > P(0) ? P(0) : d * z;
     }
   }
 };
