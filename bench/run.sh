@@ -9,6 +9,7 @@ semivox=${SEMIVOX:-build/semivox}
 python=${PYTHON:-python3}
 device=${1:-auto}
 out=bench/results/$(date -u +%F)-$device
+if [ -e "$out" ]; then out+=$(date -u +-%H%M); fi  # of another machine or an earlier run: never overwritten
 mkdir -p "$out"
 report=$out/report.md
 
@@ -24,13 +25,13 @@ section() {
 # bench NAME ARGUMENTS...: a benchmark, its numbers in NAME.json.
 bench() { section "$1" "$semivox" bench "${@:2}" --json "$out/$1.json"; }
 
-# A comparison, when Python has the modules that it needs.
+# compare NAME MODULE SCRIPT ARGUMENTS...: a comparison, when Python has the module that it needs.
 compare() {
-  local modules=$1 script=$2
-  if "$python" -c "import $modules" 2>/dev/null; then
-    section "$script" "$python" "bench/$script.py" --semivox "$semivox" "${@:3}" --out "$out/$script"
+  local name=$1 module=$2 script=$3
+  if "$python" -c "import $module" 2>/dev/null; then
+    section "$name" "$python" "bench/$script.py" --semivox "$semivox" "${@:4}" --out "$out/$name"
   else
-    printf '\n## %s\n\nNot run: %s has no %s.\n' "$script" "$python" "$modules" | say
+    printf '\n## %s\n\nNot run: %s has no %s.\n' "$name" "$python" "$module" | say
   fi
 }
 
@@ -49,8 +50,10 @@ bench methods methods --device "$device" --patch 112x112x80 --precision bf16 --i
 bench contrast contrast --device "$device"
 bench data data --device "$device" ${SEMIVOX_LA:+--data "$SEMIVOX_LA"}
 bench metrics metrics
-compare torch compare_pytorch --device "${device/auto/cpu}"
-compare scipy compare_metrics
+compare pytorch torch compare_pytorch --device "${device/auto/cpu}"
+compare pytorch-predict torch compare_pytorch --device "${device/auto/cpu}" --workloads predict --rounds 2 --iterations 1
+compare metrics-scipy scipy compare_metrics
+compare precision json compare_precision ${SEMIVOX_LA:+--data "$SEMIVOX_LA"}
 
 echo
 echo "report: $report"
