@@ -141,6 +141,8 @@ const std::map<std::string, BenchSetting>& settings() {
                        "Compute cheap convolutions again in backward instead of keeping them");
         },
         [](const O& o) { return o.network.recompute; }}},
+      {"graph",
+       flag_setting("--graph", &O::graph, "On a GPU: replay the method's iteration as one CUDA graph")},
       {"whole-volume", flag_setting("--whole-volume", &O::whole_volume, "The whole scan as one window")}};
   return all;
 }
@@ -166,11 +168,11 @@ std::vector<Benchmark> benchmarks() {
        "Forward, backward and update of a training step, and its memory",
        bench_step,
        {"network", "norm", "filters", "classes", "patch", "batch", "precision", "mode", "method", "recompute",
-        "profile"}},
+        "graph", "profile"}},
       {"methods",
        "An iteration of every method, and its memory, beside supervised training",
        bench_methods,
-       {"network", "filters", "classes", "patch", "batch", "precision"},
+       {"network", "filters", "classes", "patch", "batch", "precision", "graph"},
        true,
        method_batch},
       {"scaling",

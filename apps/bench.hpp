@@ -29,7 +29,8 @@ struct BenchOptions {
   std::string filter;       ///< layers, kernels: only rows whose name contains this
   bool evaluation = false;  ///< step: a forward pass with running statistics and without gradients
   std::string method;       ///< step: whole iterations of this method instead of a supervised step
-  bool profile = false;     ///< step: one more iteration with the per-op timer table
+  bool graph = false;
+  bool profile = false;  ///< step: one more iteration with the per-op timer table
   std::vector<Extent> patches{{64, 64, 64}, {96, 96, 96}, {112, 112, 80}, {160, 160, 160}};  ///< scaling
 
   Extent size{176, 148, 88};          ///< data, metrics, predict: of a scan; the mean volume of an LA case

@@ -164,6 +164,7 @@ RunConfig::RunConfig() {
   add("train.precision", "f32", "f32, bf16 (activations), or f64 (CPU, for checks)");
   add("train.seed", "1337", "seed of weights, batches, augmentation, dropout and noise");
   add("train.init", "", "safetensors file with first weights for all networks of its kind");
+  add("train.graph", "true", "on a GPU: record the iteration as a CUDA graph and replay it");
   add("train.recompute", "false", "compute cheap convolutions again in backward: less memory, the same bits");
   add("train.device", "auto", "auto, cpu, cuda or cuda:N");
   add("train.validate_every", "200", "iterations between validations, 0 = never");

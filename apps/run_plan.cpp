@@ -92,9 +92,9 @@ nlohmann::json case_names(const io::DatasetFolder& folder, const std::vector<int
 
 /// Settings that may differ between a run and its continuation: where things are and how they are reported.
 bool may_change(const std::string& key) {
-  return key == "data.folder" || key == "train.device" || key == "train.recompute" || key == "train.init" ||
-         key == "train.report_every" || key == "train.checkpoint_every" || key == "train.dump_every" ||
-         key.rfind("window.", 0) == 0;
+  return key == "data.folder" || key == "train.device" || key == "train.recompute" || key == "train.graph" ||
+         key == "train.init" || key == "train.report_every" || key == "train.checkpoint_every" ||
+         key == "train.dump_every" || key.rfind("window.", 0) == 0;
 }
 
 Metadata run_metadata(const RunConfig& config, const std::map<std::string, std::string>& method_options,

@@ -70,6 +70,7 @@ std::shared_ptr<TrainingOptions> add_training_options(CLI::App& command) {
       {"--optimizer", "train.optimizer", "Training"},
       {"--precision", "train.precision", "Training"},
       {"--device", "train.device", "Training"},
+      {"--graph", "train.graph", "Training"},
       {"--seed", "train.seed", "Training"},
       {"--init", "train.init", "Training"},
       {"--validate-every", "train.validate_every", "Training"},

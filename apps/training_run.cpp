@@ -101,6 +101,7 @@ TrainerOptions trainer_options(const RunPlan& plan, const RunRequest& request) {
   options.checkpoint_every = plan.config.integer("train.checkpoint_every", 1);
   options.dump_every = plan.config.integer("train.dump_every", 0);
   options.report_every = plan.config.integer("train.report_every", 1);
+  options.graph = plan.config.flag("train.graph");
   options.resume = request.resume;
   options.metadata = plan.metadata;
   options.window = plan.window;

@@ -43,6 +43,9 @@ for precision in f32 bf16; do
   bench "step-$precision" step --device "$device" --precision $precision
   bench "eval-$precision" step --mode eval --device "$device" --precision $precision
   bench "bcp-$precision" step --method bcp --batch 4 --iterations 2 --device "$device" --precision $precision
+  if [ "$device" != cpu ]; then
+    bench "bcp-graph-$precision" step --method bcp --batch 4 --iterations 2 --graph --device "$device" --precision $precision
+  fi
   bench "scaling-$precision" scaling --device "$device" --precision $precision
   bench "whole-volume-$precision" predict --whole-volume --device "$device" --precision $precision
 done

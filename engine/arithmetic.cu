@@ -20,9 +20,10 @@ struct AddScaled {
   const T* a;
   const T* b;
   T* out;
-  compute_t<T> factor;
+  StepNumber factor;
   SEMIVOX_HD void operator()(int64_t i) const {
-    out[i] = static_cast<compute_t<T>>(a[i]) + factor * static_cast<compute_t<T>>(b[i]);
+    const auto f = static_cast<compute_t<T>>(factor.get());
+    out[i] = static_cast<compute_t<T>>(a[i]) + f * static_cast<compute_t<T>>(b[i]);
   }
 };
 
@@ -58,13 +59,13 @@ void add_in_place(Tensor& target, const Tensor& source) {
   });
 }
 
-Tensor add_scaled(const Tensor& a, const Tensor& b, double factor) {
+Tensor add_scaled(const Tensor& a, const Tensor& b, StepNumber factor) {
   check_same(a, b);
   Tensor out = Tensor::empty(a.shape(), a.dtype(), a.device());
   dispatch_float(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
     kernels::map(a.device(), "add_scaled", a.elements(),
-                 AddScaled<T>{a.data<T>(), b.data<T>(), out.data<T>(), static_cast<compute_t<T>>(factor)});
+                 AddScaled<T>{a.data<T>(), b.data<T>(), out.data<T>(), factor});
   });
   return out;
 }

@@ -1,6 +1,7 @@
 // In-place arithmetic on whole tensors, used by the tape and by the optimisers.
 #pragma once
 
+#include "engine/step_value.hpp"
 #include "engine/tensor.hpp"
 
 namespace semivox {
@@ -9,7 +10,7 @@ namespace semivox {
 void add_in_place(Tensor& target, const Tensor& source);
 
 /// A new tensor a + factor * b; same shape, dtype and device.
-Tensor add_scaled(const Tensor& a, const Tensor& b, double factor);
+Tensor add_scaled(const Tensor& a, const Tensor& b, StepNumber factor);
 
 /// A copy in another floating-point dtype; the tensor itself when it has that one.
 Tensor cast(const Tensor& source, DType dtype);

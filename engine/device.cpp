@@ -6,6 +6,7 @@
 #include "engine/cuda_runtime.hpp"
 #include "engine/error.hpp"
 #include "engine/parallel.hpp"
+#include "engine/step_value.hpp"
 
 namespace semivox {
 
@@ -128,8 +129,20 @@ void copy_bytes(void* destination, Device destination_device, const void* source
   const Device device = destination_device.is_cuda() ? destination_device : source_device;
   cuda::use(device.index);
   const cudaStream_t stream = cuda::stream(device.index);
+  if (recording_step() && destination_device != source_device) {
+    if (!destination_device.is_cuda()) {
+      throw InternalError("the host reads a result of the iteration that is being recorded");
+    }
+    const StepRoom room = reserve_step_room(static_cast<int64_t>(bytes));
+    std::memcpy(room.on_host, source, bytes);
+    source = room.on_device;
+    source_device = destination_device;
+  }
   SEMIVOX_CUDA_CALL(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDefault, stream));
-  if (destination_device != source_device) SEMIVOX_CUDA_CALL(cudaStreamSynchronize(stream));
+  // Bytes of the host, which are never page-locked here, have been taken over when the call returns.
+  if (source_device.is_cuda() && destination_device != source_device) {
+    SEMIVOX_CUDA_CALL(cudaStreamSynchronize(stream));
+  }
 }
 
 void zero_bytes(void* destination, Device device, size_t bytes) {

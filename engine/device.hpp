@@ -39,8 +39,10 @@ std::string describe_device(Device device);
 /// Waits until everything queued on the device is done; nothing to do on the CPU.
 void synchronize(Device device);
 
-/// Copies `bytes` between any two devices; returns when the data has arrived. Within a GPU it returns at
-/// once, and the copy is in order with the device's stream.
+/// Copies `bytes` between any two devices, in order with the GPU's stream. Data for the host has arrived when
+/// this returns, data for a GPU may still be on its way; the source may be overwritten in any case. While an
+/// iteration is recorded (engine/step_recording.hpp), bytes from the host become part of it, and a copy to
+/// the host throws InternalError.
 void copy_bytes(void* destination, Device destination_device, const void* source, Device source_device,
                 size_t bytes);
 

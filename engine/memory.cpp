@@ -49,6 +49,7 @@ struct LiveBlock {
   int64_t bytes;
   MemoryTag tag;
   const char* range;  // profiling range that asked for it
+  int set;            // 0: of no set
 };
 
 class Pool {
@@ -64,6 +65,7 @@ class Pool {
     if (block == nullptr) block = take_new(size);
     live_[block].tag = tag;
     live_[block].range = current_range();
+    live_[block].set = open_set_;
     const int t = static_cast<int>(tag);
     const int64_t got = live_[block].bytes;
     statistics_.live[t] += got;
@@ -81,7 +83,26 @@ class Pool {
     statistics_.live[static_cast<int>(entry.tag)] -= entry.bytes;
     statistics_.live_total -= entry.bytes;
     statistics_.cached += entry.bytes;
-    free_.emplace(entry.bytes, block);
+    free_of(entry.set).emplace(entry.bytes, block);
+  }
+
+  int begin_set() {
+    std::lock_guard lock(mutex_);
+    SEMIVOX_CHECK(open_set_ == 0, "memory set ", open_set_, " is open");
+    open_set_ = ++last_set_;
+    sets_[open_set_];
+    return open_set_;
+  }
+
+  void end_set() {
+    std::lock_guard lock(mutex_);
+    open_set_ = 0;
+  }
+
+  void release_set(int set) {
+    std::lock_guard lock(mutex_);
+    free_.merge(sets_[set]);
+    sets_.erase(set);
   }
 
   MemoryStatistics statistics() {
@@ -110,18 +131,19 @@ class Pool {
   void* take_cached(int64_t size) {
     int64_t largest = size + size / 4;
     if (limit_ > 0) largest = std::min(largest, limit_ - statistics_.live_total);
-    const auto found = free_.lower_bound(size);
-    if (found == free_.end() || found->first > largest) return nullptr;
+    auto& free = free_of(open_set_);
+    const auto found = free.lower_bound(size);
+    if (found == free.end() || found->first > largest) return nullptr;
     void* block = found->second;
     live_[block].bytes = found->first;
     statistics_.cached -= found->first;
-    free_.erase(found);
+    free.erase(found);
     return block;
   }
 
   void* take_new(int64_t size) {
     void* block = system_allocate(size);
-    if (block == nullptr) {
+    if (block == nullptr && open_set_ == 0) {  // while work is recorded, the device cannot be waited for
       release_cached_locked();
       block = system_allocate(size);
     }
@@ -161,9 +183,17 @@ class Pool {
 
   void release_cached_locked() {
     if (device_.is_cuda()) synchronize(device_);
-    for (const auto& [bytes, block] : free_) system_free(block);
+    for (const auto& [bytes, block] : free_) {
+      system_free(block);
+      statistics_.cached -= bytes;
+    }
     free_.clear();
-    statistics_.cached = 0;
+  }
+
+  /// The free blocks of a set, or of none when it is 0 or was released.
+  std::multimap<int64_t, void*>& free_of(int set) {
+    const auto found = sets_.find(set);
+    return found == sets_.end() ? free_ : found->second;
   }
 
   [[noreturn]] void throw_out_of_memory(int64_t size, const char* why) {
@@ -189,7 +219,9 @@ class Pool {
 
   Device device_;
   std::mutex mutex_;
-  std::multimap<int64_t, void*> free_;
+  std::multimap<int64_t, void*> free_;                 // by size
+  std::map<int, std::multimap<int64_t, void*>> sets_;  // those of the sets, by number
+  int open_set_ = 0, last_set_ = 0;
   std::unordered_map<void*, LiveBlock> live_;
   MemoryStatistics statistics_;
   int64_t limit_ = 0;
@@ -216,6 +248,9 @@ std::shared_ptr<void> allocate(Device device, int64_t bytes, MemoryTag tag) {
 MemoryStatistics memory_statistics(Device device) { return pool_of(device).statistics(); }
 void reset_peak_memory(Device device) { pool_of(device).reset_peak(); }
 void release_cached_memory(Device device) { pool_of(device).release_cached(); }
+int begin_memory_set(Device device) { return pool_of(device).begin_set(); }
+void end_memory_set(Device device) { pool_of(device).end_set(); }
+void release_memory_set(Device device, int set) { pool_of(device).release_set(set); }
 void set_memory_limit(Device device, int64_t bytes) { pool_of(device).set_limit(bytes); }
 
 }  // namespace semivox

@@ -39,6 +39,13 @@ void reset_peak_memory(Device device);
 /// Gives cached blocks back to the system.
 void release_cached_memory(Device device);
 
+/// Blocks asked for between `begin` and `end` form a set of their own, whose number `begin` returns: given
+/// back, they are kept for other requests of the same set, and nobody else gets them until the set is
+/// released. For work whose addresses are recorded (engine/step_recording.hpp).
+int begin_memory_set(Device device);
+void end_memory_set(Device device);
+void release_memory_set(Device device, int set);
+
 /// Upper limit for live bytes; beyond it `allocate` throws OutOfMemory. 0 means no limit.
 void set_memory_limit(Device device, int64_t bytes);
 

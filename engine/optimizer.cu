@@ -15,11 +15,12 @@ struct SgdStep {
   T* weights;
   const T* gradients;
   T* velocity;
-  T learning_rate, momentum, weight_decay;
+  StepNumber learning_rate;
+  T momentum, weight_decay;
   SEMIVOX_HD void operator()(int64_t i) const {
     const T g = gradients[i] + weight_decay * weights[i];
     velocity[i] = momentum * velocity[i] + g;
-    weights[i] -= learning_rate * velocity[i];
+    weights[i] -= static_cast<T>(learning_rate.get()) * velocity[i];
   }
 };
 
@@ -31,15 +32,17 @@ struct AdamStep {
   const T* gradients;
   T* mean;
   T* square;
-  T step_size;                     // learning rate / (1 - beta1^t)
-  T inverse_root;                  // 1 / sqrt(1 - beta2^t)
-  T beta1, rest1, beta2, rest2;    // rest = 1 - beta, rounded once: in f32, 1 - 0.999 would lose four digits
-  T epsilon, coupled_decay, kept;  // kept = 1 - learning rate * decoupled decay
+  StepNumber step_size;          // learning rate / (1 - beta1^t)
+  StepNumber inverse_root;       // 1 / sqrt(1 - beta2^t)
+  StepNumber kept;               // 1 - learning rate * decoupled decay
+  T beta1, rest1, beta2, rest2;  // rest = 1 - beta, rounded once: in f32, 1 - 0.999 would lose four digits
+  T epsilon, coupled_decay;
   SEMIVOX_HD void operator()(int64_t i) const {
     const T g = gradients[i] + coupled_decay * weights[i];
     mean[i] = beta1 * mean[i] + rest1 * g;
     square[i] = beta2 * square[i] + rest2 * g * g;
-    weights[i] = kept * weights[i] - step_size * mean[i] / (sqrt(square[i]) * inverse_root + epsilon);
+    const T root = sqrt(square[i]) * static_cast<T>(inverse_root.get()) + epsilon;
+    weights[i] = static_cast<T>(kept.get()) * weights[i] - static_cast<T>(step_size.get()) * mean[i] / root;
   }
 };
 
@@ -52,13 +55,13 @@ class Sgd : public Optimizer {
   Sgd(const OptimizerOptions& options, ParameterSet& parameters)
       : options_(options), parameters_(parameters), velocity_(state_like(parameters.values())) {}
 
-  void step(double learning_rate) override {
+  void step(StepNumber learning_rate) override {
     if (parameters_.values().dtype() == DType::f64) {
       run<double>(learning_rate);
     } else {
       run<float>(learning_rate);
     }
-    ++steps_;
+    in_every_step([this] { ++steps_; });
     parameters_.touch();
   }
 
@@ -66,12 +69,12 @@ class Sgd : public Optimizer {
 
  private:
   template <class T>
-  void run(double learning_rate) {
+  void run(StepNumber learning_rate) {
     Tensor& values = parameters_.values();
-    kernels::map(values.device(), "sgd", values.elements(),
-                 SgdStep<T>{values.data<T>(), parameters_.gradients().data<T>(), velocity_.data<T>(),
-                            static_cast<T>(learning_rate), static_cast<T>(options_.momentum),
-                            static_cast<T>(options_.weight_decay)});
+    kernels::map(
+        values.device(), "sgd", values.elements(),
+        SgdStep<T>{values.data<T>(), parameters_.gradients().data<T>(), velocity_.data<T>(), learning_rate,
+                   static_cast<T>(options_.momentum), static_cast<T>(options_.weight_decay)});
   }
 
   OptimizerOptions options_;
@@ -87,8 +90,8 @@ class Adam : public Optimizer {
         mean_(state_like(parameters.values())),
         square_(state_like(parameters.values())) {}
 
-  void step(double learning_rate) override {
-    ++steps_;
+  void step(StepNumber learning_rate) override {
+    in_every_step([this] { ++steps_; });
     if (parameters_.values().dtype() == DType::f64) {
       run<double>(learning_rate);
     } else {
@@ -103,19 +106,21 @@ class Adam : public Optimizer {
 
  private:
   template <class T>
-  void run(double learning_rate) {
+  void run(StepNumber learning_rate) {
     const bool decoupled = options_.name == "adamw";
-    const double t = static_cast<double>(steps_);
+    const StepNumber step_size =
+        step_value([=, this] { return learning_rate.now() / (1.0 - std::pow(options_.beta1, steps_)); });
+    const StepNumber inverse_root =
+        step_value([this] { return 1.0 / std::sqrt(1.0 - std::pow(options_.beta2, steps_)); });
+    const StepNumber kept =
+        step_value([=, this] { return decoupled ? 1.0 - learning_rate.now() * options_.weight_decay : 1.0; });
     Tensor& values = parameters_.values();
-    kernels::map(
-        values.device(), "adam", values.elements(),
-        AdamStep<T>{values.data<T>(), parameters_.gradients().data<T>(), mean_.data<T>(), square_.data<T>(),
-                    static_cast<T>(learning_rate / (1.0 - std::pow(options_.beta1, t))),
-                    static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(options_.beta2, t))),
-                    static_cast<T>(options_.beta1), static_cast<T>(1.0 - options_.beta1),
-                    static_cast<T>(options_.beta2), static_cast<T>(1.0 - options_.beta2),
-                    static_cast<T>(options_.epsilon), static_cast<T>(decoupled ? 0.0 : options_.weight_decay),
-                    static_cast<T>(decoupled ? 1.0 - learning_rate * options_.weight_decay : 1.0)});
+    kernels::map(values.device(), "adam", values.elements(),
+                 AdamStep<T>{values.data<T>(), parameters_.gradients().data<T>(), mean_.data<T>(),
+                             square_.data<T>(), step_size, inverse_root, kept, static_cast<T>(options_.beta1),
+                             static_cast<T>(1.0 - options_.beta1), static_cast<T>(options_.beta2),
+                             static_cast<T>(1.0 - options_.beta2), static_cast<T>(options_.epsilon),
+                             static_cast<T>(decoupled ? 0.0 : options_.weight_decay)});
   }
 
   OptimizerOptions options_;

@@ -21,7 +21,7 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   /// Updates the values from the gradients with this step's learning rate.
-  virtual void step(double learning_rate) = 0;
+  virtual void step(StepNumber learning_rate) = 0;
 
   /// What has to be saved besides the weights: named state tensors, laid out like the flat buffer.
   virtual std::vector<std::pair<std::string, Tensor>> state() = 0;

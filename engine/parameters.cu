@@ -41,8 +41,11 @@ struct Ema {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   T* teacher;
   const T* student;
-  T alpha, rest;
-  SEMIVOX_HD void operator()(int64_t i) const { teacher[i] = alpha * teacher[i] + rest * student[i]; }
+  StepNumber alpha;
+  SEMIVOX_HD void operator()(int64_t i) const {
+    const double a = alpha.get();
+    teacher[i] = static_cast<T>(a) * teacher[i] + static_cast<T>(1.0 - a) * student[i];
+  }
 };
 
 Parameter make_parameter(std::string name, std::vector<int64_t> dims, Initializer initializer) {
@@ -55,10 +58,9 @@ Parameter make_parameter(std::string name, std::vector<int64_t> dims, Initialize
 }
 
 template <class T>
-void ema_tensor(Tensor& teacher, const Tensor& student, double alpha) {
-  kernels::map(
-      teacher.device(), "ema", teacher.elements(),
-      Ema<T>{teacher.data<T>(), student.data<T>(), static_cast<T>(alpha), static_cast<T>(1.0 - alpha)});
+void ema_tensor(Tensor& teacher, const Tensor& student, StepNumber alpha) {
+  kernels::map(teacher.device(), "ema", teacher.elements(),
+               Ema<T>{teacher.data<T>(), student.data<T>(), alpha});
 }
 
 }  // namespace
@@ -123,7 +125,7 @@ double ramped_ema_decay(double decay, int64_t iteration) {
   return std::min(1.0 - 1.0 / static_cast<double>(iteration + 1), decay);
 }
 
-void ema_update(ParameterSet& teacher, const ParameterSet& student, double alpha, bool buffers) {
+void ema_update(ParameterSet& teacher, const ParameterSet& student, StepNumber alpha, bool buffers) {
   SEMIVOX_CHECK(teacher.values().shape() == student.values().shape(), "teacher and student differ in layout");
   if (teacher.values().dtype() == DType::f64) {
     ema_tensor<double>(teacher.values(), student.values(), alpha);

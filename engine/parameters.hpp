@@ -59,11 +59,13 @@ class ParameterSet {
 
   /// To be called after every change of the values.
   void touch() {
-    ++*version_;
+    in_every_step([this] { ++*version_; });
     touch_buffers();
   }
   /// To be called after every change of the buffers alone.
-  void touch_buffers() { ++buffer_version_; }
+  void touch_buffers() {
+    in_every_step([this] { ++buffer_version_; });
+  }
   std::shared_ptr<const uint64_t> version() const { return version_; }
   uint64_t buffer_version() const { return buffer_version_; }
 
@@ -106,6 +108,6 @@ double ramped_ema_decay(double decay, int64_t iteration);
 
 /// teacher = alpha * teacher + (1 - alpha) * student over all parameters; `buffers` includes the running
 /// statistics.
-void ema_update(ParameterSet& teacher, const ParameterSet& student, double alpha, bool buffers);
+void ema_update(ParameterSet& teacher, const ParameterSet& student, StepNumber alpha, bool buffers);
 
 }  // namespace semivox

@@ -66,6 +66,8 @@ void enable_profile(bool on) {
   entries.clear();
 }
 
+bool profile_enabled() { return enabled; }
+
 std::string profile_table() {
   std::vector<std::pair<std::string, TimedEntry>> rows(entries.begin(), entries.end());
   std::sort(rows.begin(), rows.end(),

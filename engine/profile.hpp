@@ -31,6 +31,7 @@ const char* current_range();
 
 /// Switches the per-op timer table on or off and clears it.
 void enable_profile(bool on);
+bool profile_enabled();
 
 /// The table: name, calls, total and mean milliseconds, share; the time of a range without that of the ranges
 /// inside it.

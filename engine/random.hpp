@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "engine/hd.hpp"
+#include "engine/step_value.hpp"
 
 namespace semivox {
 
@@ -42,13 +43,18 @@ SEMIVOX_HD inline float unit_float(uint32_t word) {
 }
 
 /// One random stream: what is drawn where is fixed by `seed`, `step` (the iteration) and `stream` (which draw
-/// of it).
+/// of it). Host code that may be recorded draws from `now()`.
 struct RandomStream {
   uint64_t seed = 0;
-  uint64_t step = 0;
+  StepValue<uint64_t> step = 0;
   uint64_t stream = 0;
 
-  SEMIVOX_HD PhiloxBlock block(uint64_t index) const { return philox(seed, index, (step << 24) ^ stream); }
+  /// The stream as it is in the current iteration.
+  RandomStream now() const { return {seed, step.now(), stream}; }
+
+  SEMIVOX_HD PhiloxBlock block(uint64_t index) const {
+    return philox(seed, index, (step.get() << 24) ^ stream);
+  }
 
   /// Uniform in (0, 1).
   SEMIVOX_HD float uniform(uint64_t index) const { return unit_float(block(index / 4).word[index % 4]); }
@@ -81,11 +87,13 @@ struct RandomStream {
 /// Hands out the streams of one iteration in call order; the state is (seed, step) alone.
 class Random {
  public:
-  Random(uint64_t seed, uint64_t step) : seed_(seed), step_(step) {}
+  Random(uint64_t seed, StepValue<uint64_t> step) : seed_(seed), step_(step) {}
   RandomStream next() { return {seed_, step_, next_++}; }
 
  private:
-  uint64_t seed_, step_, next_ = 0;
+  uint64_t seed_;
+  StepValue<uint64_t> step_;
+  uint64_t next_ = 0;
 };
 
 }  // namespace semivox

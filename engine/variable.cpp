@@ -108,7 +108,7 @@ Variable operator+(const Variable& a, const Variable& b) {
                           });
 }
 
-Variable operator*(double factor, const Variable& a) {
+Variable operator*(StepNumber factor, const Variable& a) {
   Tensor zero = Tensor::zeros(a.shape(), a.value().dtype(), a.value().device());
   return Variable::result(
       add_scaled(zero, a.value(), factor), {a}, false, [a, factor](const Tensor& gradient) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/step_value.hpp"
 #include "engine/tensor.hpp"
 
 namespace semivox {
@@ -86,6 +87,6 @@ bool gradients_enabled();
 
 /// a + b and factor * a for scalars (one f64 element), to put a method's loss together.
 Variable operator+(const Variable& a, const Variable& b);
-Variable operator*(double factor, const Variable& a);
+Variable operator*(StepNumber factor, const Variable& a);
 
 }  // namespace semivox

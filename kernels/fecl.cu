@@ -143,10 +143,10 @@ template <class T>
 struct SumTeacher {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   Strip<T> strip;
-  T threshold;
+  StepNumber threshold;
   SEMIVOX_HD void operator()(int64_t row, int64_t j, double* sums) const {
     const T x = strip.values[row * strip.count + j];
-    if (strip.same(row, j) || !(x > threshold)) return;
+    if (strip.same(row, j) || !(x > static_cast<T>(threshold.get()))) return;
     const T distance = T(1) - x;
     sums[0] -= static_cast<double>(logarithm(distance < T(kClosest) ? T(kClosest) : distance));
     sums[1] += 1;
@@ -225,14 +225,15 @@ template <class T>
 struct TeacherGradient {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   Strip<T> strip;
-  T threshold;
+  StepNumber threshold;
   const double* upstream;  // (1)
   const double* totals;    // (3) of SumRows
   double cross;
   SEMIVOX_HD void operator()(int64_t, int64_t row, int64_t j) const {
     T& x = strip.values[row * strip.count + j];
     const T distance = T(1) - x;
-    const bool counts = !strip.same(row, j) && x > threshold && !(distance < T(kClosest));
+    const bool counts =
+        !strip.same(row, j) && x > static_cast<T>(threshold.get()) && !(distance < T(kClosest));
     x = counts ? static_cast<T>(upstream[0] * cross / totals[2]) / distance : T(0);
   }
 };
@@ -276,8 +277,8 @@ class Evaluation {
                      strip.patches.positives + first);
       if (options_.cross == 0) return;
       cosines(strip, rows, values);
-      sum_samples<2>(device_, "fecl.teacher", rows, count_,
-                     SumTeacher<T>{strip, static_cast<T>(options_.threshold)}, strip.patches.teacher + first);
+      sum_samples<2>(device_, "fecl.teacher", rows, count_, SumTeacher<T>{strip, options_.threshold},
+                     strip.patches.teacher + first);
     });
     sum_samples<3>(device_, "fecl.rows", 1, samples_ * count_, SumRows{patches_of(0)},
                    totals_.template data<double>());
@@ -304,8 +305,8 @@ class Evaluation {
       if (options_.cross == 0) return;
       cosines(strip, rows, values);
       map_channels(device_, "fecl.teacher_gradient", 1, rows, count_,
-                   TeacherGradient<T>{strip, static_cast<T>(options_.threshold), factor,
-                                      totals_.template data<double>(), options_.cross});
+                   TeacherGradient<T>{strip, options_.threshold, factor, totals_.template data<double>(),
+                                      options_.cross});
       matmul(values, false, sample_rows(teacher_), false, 1, 1, into);
     });
     return gradient;

@@ -23,10 +23,10 @@
 namespace semivox::kernels {
 
 struct FeclOptions {
-  double temperature = 0.6;  ///< tau
-  double focal = 2.0;        ///< gamma; 0: every positive pair counts alike
-  double cross = 1.0;        ///< lambda
-  double threshold = 0.3;    ///< theta
+  double temperature = 0.6;    ///< tau
+  double focal = 2.0;          ///< gamma; 0: every positive pair counts alike
+  double cross = 1.0;          ///< lambda
+  StepNumber threshold = 0.3;  ///< theta
 };
 
 /// features, teacher: unit vectors (B,F,d,h,w), f32 or f64, the teacher's without gradient; labels

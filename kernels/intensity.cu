@@ -39,14 +39,19 @@ struct ChangeIntensity {
 }  // namespace
 
 Tensor change_intensity(const Tensor& x, const std::vector<IntensityChange>& changes) {
+  SEMIVOX_CHECK(static_cast<int64_t>(changes.size()) == x.shape().n, changes.size(), " changes for ",
+                x.shape().str());
+  return change_intensity(x, [changes](int64_t sample) { return changes[static_cast<size_t>(sample)]; });
+}
+
+Tensor change_intensity(const Tensor& x, const std::function<IntensityChange(int64_t sample)>& draw) {
   const Shape shape = x.shape();
-  SEMIVOX_CHECK(static_cast<int64_t>(changes.size()) == shape.n, changes.size(), " changes for ",
-                shape.str());
   const Device device = x.device();
-  const int64_t elements = shape.c * shape.voxels(), quads = (elements + 3) / 4;
-  const auto bytes = static_cast<int64_t>(changes.size() * sizeof(IntensityChange));
-  const Tensor table = Tensor::empty({1, bytes, 1, 1, 1}, DType::u8, device, MemoryTag::workspace);
-  copy_bytes(table.raw(), device, changes.data(), Device{}, static_cast<size_t>(bytes));
+  const int64_t elements = shape.c * shape.voxels(), quads = (elements + 3) / 4, samples = shape.n;
+  const Tensor table =
+      step_table<IntensityChange>(device, samples, [draw, samples](IntensityChange* changes) {
+        for (int64_t i = 0; i < samples; ++i) changes[i] = draw(i);
+      });
   const Tensor sums = Tensor::empty({shape.n, 1, 1, 1, 1}, DType::f64, device, MemoryTag::workspace);
   Tensor out = Tensor::empty(shape, DType::f32, device);
   sum_samples<1>(device, "intensity.sum", shape.n, elements, AddValues{x.data<float>(), elements},

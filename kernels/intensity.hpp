@@ -2,6 +2,7 @@
 // patch (Zhao et al., "RCPS: Rectified contrastive pseudo supervision", JBHI 2023).
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "engine/random.hpp"
@@ -20,5 +21,8 @@ struct IntensityChange {
 
 /// A changed copy of x (N,C,D,H,W) f32; one change per sample.
 Tensor change_intensity(const Tensor& x, const std::vector<IntensityChange>& changes);
+
+/// The same with changes that `draw(sample)` gives, in a recorded iteration anew in every replay.
+Tensor change_intensity(const Tensor& x, const std::function<IntensityChange(int64_t sample)>& draw);
 
 }  // namespace semivox::kernels

@@ -12,13 +12,16 @@ struct Interpolate {
   const T* a;  // (elements) of one sample
   const T* b;  // likewise
   T* out;      // likewise
-  T gamma;
-  SEMIVOX_HD void operator()(int64_t i) const { out[i] = (T(1) - gamma) * a[i] + gamma * b[i]; }
+  StepNumber gamma;
+  SEMIVOX_HD void operator()(int64_t i) const {
+    const T share = static_cast<T>(gamma.get());
+    out[i] = (T(1) - share) * a[i] + share * b[i];
+  }
 };
 
 }  // namespace
 
-Tensor interpolate_samples(const Tensor& a, const Tensor& b, const std::vector<double>& gamma) {
+Tensor interpolate_samples(const Tensor& a, const Tensor& b, const std::vector<StepNumber>& gamma) {
   SEMIVOX_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(), a.shape().str(), " with ", b.shape().str());
   SEMIVOX_CHECK(static_cast<int64_t>(gamma.size()) == a.shape().n, gamma.size(), " weights for ",
                 a.shape().str());
@@ -30,7 +33,7 @@ Tensor interpolate_samples(const Tensor& a, const Tensor& b, const std::vector<d
       const Tensor sample = out.samples(n, 1);
       map(a.device(), "interpolate_samples", sample.elements(),
           Interpolate<T>{a.samples(n, 1).data<T>(), b.samples(n, 1).data<T>(), sample.data<T>(),
-                         static_cast<T>(gamma[static_cast<size_t>(n)])});
+                         gamma[static_cast<size_t>(n)]});
     }
   };
   if (a.dtype() == DType::f64) {

@@ -21,21 +21,33 @@ void check(cublasStatus_t status, const char* call, const char* file, int line, 
 
 #define SEMIVOX_CUBLAS_CALL(call, what) check((call), #call, __FILE__, __LINE__, (what))
 
+/// Scratch memory of the library: what it takes by default on the largest GPUs.
+constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+
+struct Library {
+  cublasHandle_t handle = nullptr;
+  Tensor workspace;  // ours: the library's own would have to be allocated while an iteration is recorded
+};
+
 /// The library's handle for the device, queuing on the device's one stream: its results are then the same in
 /// every run.
 cublasHandle_t handle(int device_index) {
-  static std::map<int, cublasHandle_t> handles;
+  static auto& libraries = *new std::map<int, Library>;  // never destroyed: the GPU may be gone before it
   cuda::use(device_index);
-  auto found = handles.find(device_index);
-  if (found == handles.end()) {
+  auto found = libraries.find(device_index);
+  if (found == libraries.end()) {
     const std::string what = text("device ", device_index);
-    cublasHandle_t made = nullptr;
-    SEMIVOX_CUBLAS_CALL(cublasCreate(&made), what);
-    SEMIVOX_CUBLAS_CALL(cublasSetStream(made, cuda::stream(device_index)), what);
-    SEMIVOX_CUBLAS_CALL(cublasSetMathMode(made, CUBLAS_PEDANTIC_MATH), what);
-    found = handles.emplace(device_index, made).first;
+    Library made;
+    made.workspace = Tensor::empty({1, kWorkspaceBytes, 1, 1, 1}, DType::u8, {DeviceKind::cuda, device_index},
+                                   MemoryTag::workspace);
+    SEMIVOX_CUBLAS_CALL(cublasCreate(&made.handle), what);
+    SEMIVOX_CUBLAS_CALL(cublasSetStream(made.handle, cuda::stream(device_index)), what);
+    SEMIVOX_CUBLAS_CALL(
+        cublasSetWorkspace(made.handle, made.workspace.raw(), static_cast<size_t>(kWorkspaceBytes)), what);
+    SEMIVOX_CUBLAS_CALL(cublasSetMathMode(made.handle, CUBLAS_PEDANTIC_MATH), what);
+    found = libraries.emplace(device_index, made).first;
   }
-  return found->second;
+  return found->second.handle;
 }
 
 }  // namespace

@@ -17,17 +17,15 @@ int64_t draw_below(const RandomStream& random, uint64_t index, int64_t bound) {
   return bound > 1 ? random.integer(index, bound) : 0;
 }
 
-constexpr int kMaxBoxes = 27;
-
 struct FillMask {
   uint8_t* mask;  // (D, H, W)
   int64_t height, width;
-  int boxes;
-  Box box[kMaxBoxes];
+  const Box* box;  // (boxes)
+  int64_t boxes;
   SEMIVOX_HD void operator()(int64_t i) const {
     const int64_t at[3] = {i / (height * width), i / width % height, i % width};
     uint8_t outside = 1;
-    for (int b = 0; b < boxes; ++b) {
+    for (int64_t b = 0; b < boxes; ++b) {
       bool inside = true;
       for (int axis = 0; axis < 3; ++axis) {
         inside = inside && at[axis] >= box[b].begin[axis] && at[axis] < box[b].end[axis];
@@ -112,13 +110,22 @@ Box draw_band(std::array<int64_t, 3> size, const RandomStream& random) {
   return box;
 }
 
-Tensor box_mask(std::array<int64_t, 3> size, const std::vector<Box>& boxes, Device device) {
-  SEMIVOX_CHECK(boxes.size() <= kMaxBoxes, boxes.size(), " boxes");
+Tensor drawn_box_mask(std::array<int64_t, 3> size, const std::function<std::vector<Box>()>& draw,
+                      Device device) {
+  const auto count = static_cast<int64_t>(draw().size());
+  const Tensor table = step_table<Box>(device, count, [draw](Box* boxes) {
+    const std::vector<Box> drawn = draw();
+    std::copy(drawn.begin(), drawn.end(), boxes);
+  });
   Tensor mask = Tensor::empty({1, 1, size[0], size[1], size[2]}, DType::u8, device);
-  FillMask fill{mask.data<uint8_t>(), size[1], size[2], static_cast<int>(boxes.size()), {}};
-  std::copy(boxes.begin(), boxes.end(), fill.box);
-  map(device, "box_mask", mask.elements(), fill);
+  map(device, "box_mask", mask.elements(),
+      FillMask{mask.data<uint8_t>(), size[1], size[2], static_cast<const Box*>(table.raw()), count});
   return mask;
+}
+
+Tensor box_mask(std::array<int64_t, 3> size, const std::vector<Box>& boxes, Device device) {
+  return drawn_box_mask(
+      size, [boxes] { return boxes; }, device);
 }
 
 Tensor copy_paste(const Tensor& outer, const Tensor& inner, const Tensor& mask) {

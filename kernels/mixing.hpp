@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,11 @@ Box draw_band(std::array<int64_t, 3> size, const RandomStream& random);
 
 /// u8 mask (1,1,D,H,W): 0 inside any box, 1 outside.
 Tensor box_mask(std::array<int64_t, 3> size, const std::vector<Box>& boxes, Device device);
+
+/// The same of boxes that `draw` gives, in a recorded iteration anew in every replay; their number is always
+/// the same.
+Tensor drawn_box_mask(std::array<int64_t, 3> size, const std::function<std::vector<Box>()>& draw,
+                      Device device);
 
 /// out = outer * M + inner * (1 - M); outer and inner (N,C,D,H,W) of one dtype (f32, bf16, f64 or u8), M
 /// (1,1,D,H,W).

@@ -46,8 +46,10 @@ struct BelowThreshold {
   const P* largest;  // (N)
   uint8_t* mask;     // (N, V)
   int64_t voxels;
-  P ratio;
-  SEMIVOX_HD void operator()(int64_t row) const { mask[row] = mean[row] < largest[row / voxels] * ratio; }
+  StepNumber ratio;
+  SEMIVOX_HD void operator()(int64_t row) const {
+    mask[row] = mean[row] < largest[row / voxels] * static_cast<P>(ratio.get());
+  }
 };
 
 template <class T>
@@ -85,7 +87,7 @@ struct ScaleByNoise {
 
 }  // namespace
 
-Tensor weak_positions(const Tensor& x, double ratio) {
+Tensor weak_positions(const Tensor& x, StepNumber ratio) {
   const Shape shape = x.shape();
   const int64_t voxels = shape.voxels(), blocks = (voxels + kMaxBlock - 1) / kMaxBlock;
   Tensor mask = Tensor::empty(shape.with_channels(1), DType::u8, x.device());
@@ -103,8 +105,7 @@ Tensor weak_positions(const Tensor& x, double ratio) {
     map(x.device(), "largest_of_blocks", shape.n,
         LargestOfBlocks<P>{partial.data<P>(), largest.data<P>(), blocks, blocks, 1});
     map(x.device(), "below_threshold", shape.rows(),
-        BelowThreshold<P>{mean.data<P>(), largest.data<P>(), mask.data<uint8_t>(), voxels,
-                          static_cast<P>(ratio)});
+        BelowThreshold<P>{mean.data<P>(), largest.data<P>(), mask.data<uint8_t>(), voxels, ratio});
   });
   return mask;
 }

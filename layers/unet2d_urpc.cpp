@@ -12,7 +12,7 @@ constexpr double kLowestRatio = 0.7, kHighestRatio = 0.9;  // of the strongest p
 constexpr double kNoiseBound = 0.3;
 
 /// Takes away the positions whose mean over the channels is at least `ratio` of the sample's largest.
-Variable drop_strongest(const Variable& x, double ratio) {
+Variable drop_strongest(const Variable& x, StepNumber ratio) {
   const Tensor mask = kernels::weak_positions(x.value(), ratio);
   const Variable input = x.for_backward();
   return Variable::result(
@@ -48,8 +48,10 @@ Variable UNet2DPyramid::perturbed(const Variable& features, size_t step, const P
   SEMIVOX_CHECK(pass.random != nullptr, "a training pass with perturbations needs random numbers");
   const RandomStream random = pass.random->next();
   if (step == 2) return scale_by_noise(features, kNoiseBound, random);
-  const auto share = static_cast<double>(random.uniform(0));
-  return drop_strongest(features, kLowestRatio + (kHighestRatio - kLowestRatio) * share);
+  const StepNumber ratio = step_value([random] {
+    return kLowestRatio + (kHighestRatio - kLowestRatio) * static_cast<double>(random.now().uniform(0));
+  });
+  return drop_strongest(features, ratio);
 }
 
 Variable UNet2DPyramid::run(const Variable& x, const Pass& pass) {

@@ -68,12 +68,11 @@ class AcMt : public StudentTeacherMethod {
     nets_.build(setup, true);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
-    const int64_t t = context.iteration;
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Pass pass{true, context.random};
     const Variable logits = nets_.student->forward(Variable(batch.image), pass);
     const Tensor images = batch.unlabeled_images();
-    const double threshold = threshold_at(t);
+    const StepNumber threshold = step_value([this, &context] { return threshold_at(context.iteration); });
     Tensor target, mask;
     {
       const NoGrad no_grad;
@@ -84,23 +83,28 @@ class AcMt : public StudentTeacherMethod {
       if (strategy_ == "perr") mask = prototype_errors(student, images, pass);
       if (strategy_ == "serr") mask = label_errors(student, images, pass);
     }
-    const double lambda = consistency_.weight_at(t);
+    const StepNumber lambda = consistency_.ramp.in(context);
     const LossValue loss =
         ac_mt_loss(logits, batch.labels(), target, mask,
                    {lambda, strategy_ != "mu", entropy_term(target.shape()), dice_background_});
     nets_.update(loss.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_at(t), false);
-    const std::vector<double> r = loss.results.to_doubles();
-    StepReport report{{"loss", r[0]},
-                      {"loss_ce", r[1]},
-                      {"loss_dice", r[2]},
-                      {"loss_consistency", r[3]},
-                      {"consistency_weight", lambda},
-                      {"mask_voxels", r[5]}};
-    if (strategy_ == "ent" || strategy_ == "mu") report.emplace_back("entropy_threshold", threshold);
-    if (strategy_ == "perr") report.emplace_back("loss_entropy", r[4]);
-    return report;
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_in(context), false);
+    return [this, results = loss.results, lambda, threshold] {
+      const std::vector<double> r = results.to_doubles();
+      StepReport report{{"loss", r[0]},
+                        {"loss_ce", r[1]},
+                        {"loss_dice", r[2]},
+                        {"loss_consistency", r[3]},
+                        {"consistency_weight", lambda.now()},
+                        {"mask_voxels", r[5]}};
+      if (strategy_ == "ent" || strategy_ == "mu") report.emplace_back("entropy_threshold", threshold.now());
+      if (strategy_ == "perr") report.emplace_back("loss_entropy", r[4]);
+      return report;
+    };
   }
+
+  /// Confident learning counts errors on the device, then chooses thresholds and a rule on the host.
+  bool replayable() const override { return strategy_ != "serr"; }
 
  private:
   /// In nats: the highest entropy is ln C.

@@ -13,7 +13,7 @@ enum class EntropyTerm {
 };
 
 struct AcMtLossOptions {
-  double lambda = 0.1;          ///< weight of the unlabelled terms in this iteration
+  StepNumber lambda = 0.1;      ///< weight of the unlabelled terms in this iteration
   bool count_per_class = true;  ///< divide by voxels times classes; false: by voxels
   EntropyTerm entropy = EntropyTerm::none;
   bool dice_background = true;  ///< average Dice over all classes, background included

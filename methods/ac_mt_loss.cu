@@ -62,7 +62,7 @@ struct AcMtLoss {
     results[4] =
         sums.total(k + 2, labeled, sums.samples) / S(static_cast<double>(unlabeled * masks * voxels));
     results[5] = inside;
-    results[0] = S(0.5) * (results[1] + results[2]) + S(options.lambda) * (results[3] + results[4]);
+    results[0] = S(0.5) * (results[1] + results[2]) + S(options.lambda.get()) * (results[3] + results[4]);
   }
 };
 

@@ -14,8 +14,10 @@ struct AtLeast {
   static constexpr bool kHostOnly = std::is_same_v<T, double>;
   const T* values;  // (rows)
   uint8_t* mask;    // (rows)
-  T threshold;
-  SEMIVOX_HD void operator()(int64_t row) const { mask[row] = values[row] >= threshold; }
+  StepNumber threshold;
+  SEMIVOX_HD void operator()(int64_t row) const {
+    mask[row] = values[row] >= static_cast<T>(threshold.get());
+  }
 };
 
 struct Differ {
@@ -72,13 +74,13 @@ void with_type(const Tensor& tensor, const F& f) {
 
 }  // namespace
 
-Tensor entropy_mask(const Tensor& probabilities, double threshold) {
+Tensor entropy_mask(const Tensor& probabilities, StepNumber threshold) {
   const Tensor entropy = kernels::entropy(probabilities);
   Tensor mask = Tensor::empty(entropy.shape(), DType::u8, entropy.device());
   with_type(entropy, [&](auto zero) {
     using T = decltype(zero);
     kernels::map(entropy.device(), "entropy_mask", entropy.elements(),
-                 AtLeast<T>{entropy.data<T>(), mask.data<uint8_t>(), static_cast<T>(threshold)});
+                 AtLeast<T>{entropy.data<T>(), mask.data<uint8_t>(), threshold});
   });
   return mask;
 }

@@ -1,13 +1,14 @@
 // Which voxels are ambiguous: what AC-MT's strategies are made of, beside kernels/confident_learning.hpp.
 #pragma once
 
+#include "engine/step_value.hpp"
 #include "engine/tensor.hpp"
 
 namespace semivox {
 
 /// Mask (N,1,D,H,W) u8 of the voxels whose entropy -sum_c p_c ln(p_c + 1e-6) is at least `threshold`;
 /// probabilities (N,C,D,H,W), f32 or f64.
-Tensor entropy_mask(const Tensor& probabilities, double threshold);
+Tensor entropy_mask(const Tensor& probabilities, StepNumber threshold);
 
 /// Mask u8 of the voxels where two label maps u8 differ.
 Tensor disagreement(const Tensor& a, const Tensor& b);

@@ -47,12 +47,12 @@ class Bcp : public StudentTeacherMethod {
     nets_.optimizer = make_optimizer(optimizer_options_, nets_.student->parameters());
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     return context.phase == 0 ? pretrain(batch, context) : selftrain(batch, context);
   }
 
  private:
-  StepReport pretrain(const Batch& batch, const StepContext& context) {
+  StepReader pretrain(const Batch& batch, const StepContext& context) {
     const int64_t half = batch.labeled / 2;
     const Tensor mask = region_.draw(batch.image, context.random->next());
     const Tensor image =
@@ -62,11 +62,13 @@ class Bcp : public StudentTeacherMethod {
     const Variable logits = nets_.student->forward(Variable(image), {true, context.random});
     const LossValue loss = bcp_loss(logits, label, label, whole_mask(image), loss_options(1.0, 0.0));
     nets_.update(loss.loss, context.learning_rate);
-    const std::vector<double> r = loss.results.to_doubles();
-    return {{"loss", r[0]}, {"loss_ce", r[1]}, {"loss_dice", r[2]}};
+    return [results = loss.results] {
+      const std::vector<double> r = results.to_doubles();
+      return StepReport{{"loss", r[0]}, {"loss_ce", r[1]}, {"loss_dice", r[2]}};
+    };
   }
 
-  StepReport selftrain(const Batch& batch, const StepContext& context) {
+  StepReader selftrain(const Batch& batch, const StepContext& context) {
     const int64_t half = batch.labeled / 2;
     const Tensor unlabeled = batch.unlabeled_images();
     const Tensor a = batch.image.samples(0, half), b = batch.image.samples(half, half);
@@ -82,16 +84,16 @@ class Bcp : public StudentTeacherMethod {
     const LossValue loss_2 = bcp_loss(second, pseudo_v, label_b, mask, loss_options(alpha_, 1.0));
     nets_.update(loss_1.loss + loss_2.loss, context.learning_rate);
     ema_update(nets_.teacher->parameters(), nets_.student->parameters(), ema_decay_, ema_buffers_);
-
-    const std::vector<double> r1 = loss_1.results.to_doubles(), r2 = loss_2.results.to_doubles();
-    StepReport report{{"loss", r1[0] + r2[0]}};
-    for (int i = 0; i < 2; ++i) {
-      static constexpr const char* names[] = {"loss_outer_inner", "loss_ce",    "loss_dice", "ce_outer",
-                                              "ce_inner",         "dice_outer", "dice_inner"};
-      const std::vector<double>& r = i == 0 ? r1 : r2;
-      for (size_t k = 0; k < r.size(); ++k) report.emplace_back(text(names[k], "_", i + 1), r[k]);
-    }
-    return report;
+    return [results = std::array{loss_1.results, loss_2.results}] {
+      const std::vector<double> r[] = {results[0].to_doubles(), results[1].to_doubles()};
+      StepReport report{{"loss", r[0][0] + r[1][0]}};
+      for (int i = 0; i < 2; ++i) {
+        static constexpr const char* names[] = {"loss_outer_inner", "loss_ce",    "loss_dice", "ce_outer",
+                                                "ce_inner",         "dice_outer", "dice_inner"};
+        for (size_t k = 0; k < r[i].size(); ++k) report.emplace_back(text(names[k], "_", i + 1), r[i][k]);
+      }
+      return report;
+    };
   }
 
   /// The teacher decides in training mode.

@@ -43,24 +43,27 @@ class Cml : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, false); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Pass pass{true, context.random};
     const Loss labeled = labeled_loss(batch, pass);
     Variable loss = labeled_weight_ * labeled.supervision + conflict_weight_ * labeled.conflict;
     Loss unlabeled;
-    if (context.phase > 0) {
+    const bool selftrain = context.phase > 0;
+    if (selftrain) {
       unlabeled = unlabeled_loss(batch.unlabeled_images(), pass);
       loss = loss + unlabeled_weight_ * unlabeled.supervision + conflict_weight_ * unlabeled.conflict;
     }
     nets_.update(loss, context.learning_rate);
-    StepReport report{{"loss", number_of(loss)}, {"loss_labeled", number_of(labeled.supervision)}};
-    double conflict = number_of(labeled.conflict);
-    if (context.phase > 0) {
-      report.emplace_back("loss_unlabeled", number_of(unlabeled.supervision));
-      conflict += number_of(unlabeled.conflict);
-    }
-    report.emplace_back("loss_conflict", conflict);
-    return report;
+    return [=] {
+      StepReport report{{"loss", number_of(loss)}, {"loss_labeled", number_of(labeled.supervision)}};
+      double conflict = number_of(labeled.conflict);
+      if (selftrain) {
+        report.emplace_back("loss_unlabeled", number_of(unlabeled.supervision));
+        conflict += number_of(unlabeled.conflict);
+      }
+      report.emplace_back("loss_conflict", conflict);
+      return report;
+    };
   }
 
  private:

@@ -6,6 +6,11 @@
 
 namespace semivox {
 
+/// `ramped_ema_decay` in this iteration.
+inline StepNumber ramped_ema_in(double decay, const StepContext& context) {
+  return step_value([decay, &context] { return ramped_ema_decay(decay, context.iteration); });
+}
+
 struct ConsistencyOptions {
   RampOptions ramp;
   double ema_decay, noise, noise_clip;
@@ -17,11 +22,8 @@ struct ConsistencyOptions {
         noise(options.number("noise", 0.1, "standard deviation of the noise on the teacher's input", 0)),
         noise_clip(options.number("noise_clip", 0.2, "the noise is clipped to +- this", 0)) {}
 
-  /// lambda(t)
-  double weight_at(int64_t iteration) const { return ramp.at(iteration); }
-
-  /// alpha of the EMA update after iteration t: min(1 - 1/(t+1), decay).
-  double ema_at(int64_t iteration) const { return ramped_ema_decay(ema_decay, iteration); }
+  /// alpha of the EMA update after this iteration t: min(1 - 1/(t+1), decay).
+  StepNumber ema_in(const StepContext& context) const { return ramped_ema_in(ema_decay, context); }
 };
 
 }  // namespace semivox

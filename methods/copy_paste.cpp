@@ -74,17 +74,16 @@ kernels::Box PastedRegion::draw_box(const Axes& size, const RandomStream& random
   return box;
 }
 
+std::vector<kernels::Box> PastedRegion::draw_boxes(const Axes& size, const RandomStream& random) const {
+  if (shape_ == "grid") return kernels::draw_grid_boxes(size, random);
+  if (shape_ == "band") return {kernels::draw_band(size, random)};
+  return {draw_box(size, random)};
+}
+
 Tensor PastedRegion::draw(const Tensor& image, const RandomStream& random) const {
   const Axes size = size_of(image);
-  std::vector<kernels::Box> boxes;
-  if (shape_ == "grid") {
-    boxes = kernels::draw_grid_boxes(size, random);
-  } else if (shape_ == "band") {
-    boxes = {kernels::draw_band(size, random)};
-  } else {
-    boxes = {draw_box(size, random)};
-  }
-  return kernels::box_mask(size, boxes, image.device());
+  return kernels::drawn_box_mask(
+      size, [this, size, random] { return draw_boxes(size, random.now()); }, image.device());
 }
 
 int read_neighbours(OptionReader& options) {

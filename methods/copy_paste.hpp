@@ -40,6 +40,7 @@ class PastedRegion {
 
  private:
   kernels::Box draw_box(const std::array<int64_t, 3>& size, const RandomStream& random) const;
+  std::vector<kernels::Box> draw_boxes(const std::array<int64_t, 3>& size, const RandomStream& random) const;
 
   double ratio_;
   std::string shape_;

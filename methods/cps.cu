@@ -82,26 +82,29 @@ class Cps : public Method {
     draw_convolutions(*second_.student, true, second.seed);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Pass pass{true, context.random};
     const Variable z1 = first_.student->forward(Variable(batch.image), pass);
     const Variable z2 = second_.student->forward(Variable(batch.image), pass);
-    const double lambda = ramp_.at(context.iteration);
+    const StepNumber lambda = ramp_.in(context);
     const Tensor decisions_1 = kernels::hard_labels(crossed(z1, batch).value(), false);
     const Tensor decisions_2 = kernels::hard_labels(crossed(z2, batch).value(), false);
     const Half first = train(first_, z1, decisions_2, lambda, batch, context.learning_rate);
     const Half second = train(second_, z2, decisions_1, lambda, batch, context.learning_rate);
-    const std::vector<double> s1 = first.supervised.results.to_doubles(),
-                              s2 = second.supervised.results.to_doubles();
-    const double cross1 = first.cross.results.to_doubles()[0], cross2 = second.cross.results.to_doubles()[0];
-    return {{"loss", s1[0] + lambda * cross1 + (s2[0] + lambda * cross2)},
-            {"loss_ce_1", s1[1]},
-            {"loss_dice_1", s1[2]},
-            {"loss_cross_1", cross1},
-            {"loss_ce_2", s2[1]},
-            {"loss_dice_2", s2[2]},
-            {"loss_cross_2", cross2},
-            {"consistency_weight", lambda}};
+    return [=] {
+      const std::vector<double> s1 = first.supervised.results.to_doubles(),
+                                s2 = second.supervised.results.to_doubles();
+      const double cross1 = first.cross.results.to_doubles()[0],
+                   cross2 = second.cross.results.to_doubles()[0], w = lambda.now();
+      return StepReport{{"loss", s1[0] + w * cross1 + (s2[0] + w * cross2)},
+                        {"loss_ce_1", s1[1]},
+                        {"loss_dice_1", s1[2]},
+                        {"loss_cross_1", cross1},
+                        {"loss_ce_2", s2[1]},
+                        {"loss_dice_2", s2[2]},
+                        {"loss_cross_2", cross2},
+                        {"consistency_weight", w}};
+    };
   }
 
   Network& student() override { return *first_.student; }
@@ -124,8 +127,8 @@ class Cps : public Method {
   };
 
   /// Calculates it and makes the network's step.
-  Half train(StudentTeacher& net, const Variable& logits, const Tensor& decisions, double lambda,
-             const Batch& batch, double learning_rate) const {
+  Half train(StudentTeacher& net, const Variable& logits, const Tensor& decisions, StepNumber lambda,
+             const Batch& batch, StepNumber learning_rate) const {
     const Half half{supervised_loss(logits.samples(0, batch.labeled), batch.labels(), dice_background_),
                     label_cross_entropy(crossed(logits, batch), decisions)};
     net.update(half.supervised.loss + lambda * half.cross.loss, learning_rate);

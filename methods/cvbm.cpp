@@ -66,7 +66,7 @@ class Cvbm : public StudentTeacherMethod {
     if (!keep_momentum_) nets_.optimizer = make_optimizer(optimizer_options_, nets_.student->parameters());
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     return context.phase == 0 ? pretrain(batch, context) : selftrain(batch, context);
   }
 
@@ -128,7 +128,7 @@ class Cvbm : public StudentTeacherMethod {
                     {r.outer_weight, r.inner_weight, pooled_squares_, false, r.dice_softmax_twice});
   }
 
-  StepReport pretrain(const Batch& batch, const StepContext& context) {
+  StepReader pretrain(const Batch& batch, const StepContext& context) {
     const int64_t half = batch.labeled / 2;
     const Tensor mask = region_.draw(batch.image, context.random->next());
     const Tensor image =
@@ -145,11 +145,12 @@ class Cvbm : public StudentTeacherMethod {
     const LossValue foreground = foreground_loss(z.foreground, regions);
     const LossValue background = background_loss(z.background, regions);
     nets_.update(foreground.loss + background.loss, context.learning_rate);
-    const double r_foreground = foreground.results.to_doubles()[0],
-                 r_background = background.results.to_doubles()[0];
-    return {{"loss", r_foreground + r_background},
-            {"loss_foreground", r_foreground},
-            {"loss_background", r_background}};
+    return [of_foreground = foreground.results, of_background = background.results] {
+      const double r_foreground = of_foreground.to_doubles()[0], r_background = of_background.to_doubles()[0];
+      return StepReport{{"loss", r_foreground + r_background},
+                        {"loss_foreground", r_foreground},
+                        {"loss_background", r_background}};
+    };
   }
 
   /// Losses of one mixed batch: foreground, background, inverse, direct.
@@ -160,7 +161,7 @@ class Cvbm : public StudentTeacherMethod {
             probability_distance(z.mixed, z.foreground, false)};
   }
 
-  StepReport selftrain(const Batch& batch, const StepContext& context) {
+  StepReader selftrain(const Batch& batch, const StepContext& context) {
     const int64_t half = batch.labeled / 2;
     const Tensor unlabeled = batch.unlabeled_images();
     const Tensor a = batch.image.samples(0, half), b = batch.image.samples(half, half);
@@ -175,8 +176,8 @@ class Cvbm : public StudentTeacherMethod {
         mixed_losses(kernels::copy_paste(a, u, mask), {label_a, pseudo_u, mask, 1.0, alpha_}, pass);
     const auto second =
         mixed_losses(kernels::copy_paste(v, b, mask), {pseudo_v, label_b, mask, alpha_, 1.0}, pass);
-    const double w = ramp_.at(context.iteration);
-    const double weights[] = {region_weight_, region_weight_, w, w};
+    const StepNumber w = ramp_.in(context);
+    const std::array<StepNumber, 4> weights{region_weight_, region_weight_, w, w};
     Variable loss;
     for (size_t k = 0; k < 4; ++k) {
       const Variable term = weights[k] * (first[k].loss + second[k].loss);
@@ -184,18 +185,25 @@ class Cvbm : public StudentTeacherMethod {
     }
     nets_.update(loss, context.learning_rate);
     ema_update(nets_.teacher->parameters(), nets_.student->parameters(), ema_decay_, ema_buffers_);
-    std::array<double, 4> terms{};
-    double total = 0;
+    std::array<Tensor, 8> results;
     for (size_t k = 0; k < 4; ++k) {
-      terms[k] = first[k].results.to_doubles()[0] + second[k].results.to_doubles()[0];
-      total += weights[k] * terms[k];
+      results[2 * k] = first[k].results;
+      results[2 * k + 1] = second[k].results;
     }
-    return {{"loss", total},
-            {"loss_foreground", terms[0]},
-            {"loss_background", terms[1]},
-            {"loss_inverse", terms[2]},
-            {"loss_direct", terms[3]},
-            {"consistency_weight", w}};
+    return [results, weights] {
+      std::array<double, 4> terms{};
+      double total = 0;
+      for (size_t k = 0; k < 4; ++k) {
+        terms[k] = results[2 * k].to_doubles()[0] + results[2 * k + 1].to_doubles()[0];
+        total += weights[k].now() * terms[k];
+      }
+      return StepReport{{"loss", total},
+                        {"loss_foreground", terms[0]},
+                        {"loss_background", terms[1]},
+                        {"loss_inverse", terms[2]},
+                        {"loss_direct", terms[3]},
+                        {"consistency_weight", weights[3].now()}};
+    };
   }
 
   double alpha_, region_weight_;

@@ -19,7 +19,9 @@ namespace {
 
 struct DtcLoss {
   terms::ForegroundAndDistance supervised;
-  double beta, lambda, steepness;
+  double beta;
+  StepNumber lambda;
+  double steepness;
 
   static constexpr int kResults = 5;
   SEMIVOX_HD static constexpr int sums(int) { return terms::ForegroundAndDistance::kSums + 1; }
@@ -41,7 +43,7 @@ struct DtcLoss {
     results[3] = sums.total(terms::ForegroundAndDistance::kSums) /
                  S(static_cast<double>(sums.samples * supervised.voxels));
     results[4] = supervised.cross_entropy(sums);
-    results[0] = results[1] + S(beta) * results[2] + S(lambda) * results[3];
+    results[0] = results[1] + S(beta) * results[2] + S(lambda.get()) * results[3];
   }
 };
 
@@ -59,17 +61,19 @@ class Dtc : public StudentTeacherMethod {
     nets_.build(setup, false);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
     const Tensor labels = batch.labels();
-    const double lambda = ramp_.at(context.iteration);
+    const StepNumber lambda = ramp_.in(context);
     const LossValue loss = dtc_loss(take_channels(output.logits, 1, 1), output.distance, labels,
                                     kernels::signed_distance(labels), lambda, loss_);
     nets_.update(loss.loss, context.learning_rate);
-    const std::vector<double> r = loss.results.to_doubles();
-    return {{"loss", r[0]},          {"loss_dice", r[1]},
-            {"loss_distance", r[2]}, {"loss_consistency", r[3]},
-            {"loss_ce", r[4]},       {"consistency_weight", lambda}};
+    return [results = loss.results, lambda] {
+      const std::vector<double> r = results.to_doubles();
+      return StepReport{{"loss", r[0]},          {"loss_dice", r[1]},
+                        {"loss_distance", r[2]}, {"loss_consistency", r[3]},
+                        {"loss_ce", r[4]},       {"consistency_weight", lambda.now()}};
+    };
   }
 
  private:
@@ -87,7 +91,7 @@ const RegisterMethod register_dtc(
 }  // namespace
 
 LossValue dtc_loss(const Variable& logit, const Variable& map, const Tensor& labels, const Tensor& target,
-                   double lambda, const DtcOptions& options) {
+                   StepNumber lambda, const DtcOptions& options) {
   SEMIVOX_CHECK(logit.shape().c == 1 && map.shape().c == 1 && labels.shape() == target.shape(), "logit ",
                 logit.shape().str(), ", map ", map.shape().str(), ", labels ", labels.shape().str(),
                 ", target ", target.shape().str());

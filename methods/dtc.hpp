@@ -15,6 +15,6 @@ struct DtcOptions {
 /// consistency of b and t. results: loss, Dice, error of the map, consistency, cross-entropy (not in the
 /// loss). Luo et al., AAAI 2021, as in the official code.
 LossValue dtc_loss(const Variable& logit, const Variable& map, const Tensor& labels, const Tensor& target,
-                   double lambda, const DtcOptions& options);
+                   StepNumber lambda, const DtcOptions& options);
 
 }  // namespace semivox

@@ -62,7 +62,7 @@ struct DyconLoss {
       softmax(static_cast<const T*>(q), channels, q_twice);
       t[k] = terms::squared_distance(p_twice, q_twice, channels);
     }
-    const T beta = T(weights.beta);
+    const T beta = T(weights.beta.get());
     const S h = entropy(p, channels);
     const T h_teacher = entropy(q, channels);
     t[k + 1] =
@@ -78,9 +78,9 @@ struct DyconLoss {
     results[1] = terms::CrossEntropyDice::cross_entropy(sums, 0, labeled, voxels);
     results[2] = terms::CrossEntropyDice::dice(sums, 0, 1, channels, labeled);
     results[3] = sums.total(k, labeled, sums.samples) / S(unlabeled);
-    results[4] = (sums.total(k + 1) + S(weights.beta) * sums.total(k + 2)) / S(all);
-    results[0] = S(weights.supervised) * (results[1] + results[2]) + S(weights.consistency) * results[3] +
-                 S(weights.unsupervised) * results[4];
+    results[4] = (sums.total(k + 1) + S(weights.beta.get()) * sums.total(k + 2)) / S(all);
+    results[0] = S(weights.supervised) * (results[1] + results[2]) +
+                 S(weights.consistency.get()) * results[3] + S(weights.unsupervised) * results[4];
   }
 };
 
@@ -130,35 +130,38 @@ class Dycon : public StudentTeacherMethod {
     nets_.build(setup, true);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const RandomStream noise = context.random->next();
     const Pass pass{true, context.random};
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), pass);
     const NetworkOutput target = teach(batch.image, noise, pass);
 
-    const int64_t t = context.iteration, epoch = t / epoch_;
-    const DyconWeights weights{supervised_, consistency_.weight_at(t), unsupervised_,
-                               dycon_beta(epoch, epochs_, beta_high_, beta_low_)};
+    const DyconWeights weights{
+        supervised_, consistency_.ramp.in(context), unsupervised_,
+        step_value([this, &context] { return dycon_beta(epoch(context), epochs_, beta_high_, beta_low_); })};
     const LossValue voxelwise = dycon_loss(output.logits, batch.labels(), target.logits.value(), weights);
-    const LossValue contrast = contrast_loss(output.features, target, batch, epoch);
+    const LossValue contrast = contrast_loss(output.features, target, batch, context);
     const Tensor norm = update(voxelwise.loss + unsupervised_ * contrast.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_at(t), false);
-
-    const std::vector<double> r = voxelwise.results.to_doubles(), f = contrast.results.to_doubles();
-    return {{"loss", r[0] + unsupervised_ * f[0]},
-            {"loss_ce", r[1]},
-            {"loss_dice", r[2]},
-            {"loss_consistency", r[3]},
-            {"loss_uncl", r[4]},
-            {"loss_fecl", f[0]},
-            {"loss_fecl_teacher", f[2]},
-            {"hard_negatives", f[3]},
-            {"consistency_weight", weights.consistency},
-            {"beta", weights.beta},
-            {"gradient_norm", norm.to_doubles()[0]}};
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_in(context), false);
+    return [this, voxels = voxelwise.results, patches = contrast.results, norm, weights] {
+      const std::vector<double> r = voxels.to_doubles(), f = patches.to_doubles();
+      return StepReport{{"loss", r[0] + unsupervised_ * f[0]},
+                        {"loss_ce", r[1]},
+                        {"loss_dice", r[2]},
+                        {"loss_consistency", r[3]},
+                        {"loss_uncl", r[4]},
+                        {"loss_fecl", f[0]},
+                        {"loss_fecl_teacher", f[2]},
+                        {"hard_negatives", f[3]},
+                        {"consistency_weight", weights.consistency.now()},
+                        {"beta", weights.beta.now()},
+                        {"gradient_norm", norm.to_doubles()[0]}};
+    };
   }
 
  private:
+  int64_t epoch(const StepContext& context) const { return context.iteration / epoch_; }
+
   /// The teacher, in training mode, on noisy images.
   NetworkOutput teach(const Tensor& images, const RandomStream& noise, const Pass& pass) {
     const NoGrad no_grad;
@@ -167,7 +170,7 @@ class Dycon : public StudentTeacherMethod {
   }
 
   LossValue contrast_loss(const Variable& features, const NetworkOutput& target, const Batch& batch,
-                          int64_t epoch) const {
+                          const StepContext& context) const {
     const int64_t samples = batch.image.shape().n, first = contrast_.all_samples ? 0 : batch.labeled;
     Tensor voxels = kernels::hard_labels(target.logits.value(), false);
     voxels.samples(0, batch.labeled).copy_from(batch.labels());
@@ -180,14 +183,16 @@ class Dycon : public StudentTeacherMethod {
       teacher = unit_vectors(target.features).value().samples(first, samples - first);
     }
     kernels::FeclOptions options = contrast_.fecl;
-    options.threshold =
-        dycon_threshold(epoch, contrast_.threshold_epochs, contrast_.threshold_low, contrast_.threshold_high);
+    options.threshold = step_value([this, &context] {
+      return dycon_threshold(epoch(context), contrast_.threshold_epochs, contrast_.threshold_low,
+                             contrast_.threshold_high);
+    });
     return kernels::fecl(unit_vectors(features.samples(first, samples - first)), teacher, classes, options);
   }
 
   /// Returns the gradient's norm before it was clipped. The head that no loss reaches stays as it is: without
   /// a gradient there is no weight decay.
-  Tensor update(const Variable& loss, double learning_rate) {
+  Tensor update(const Variable& loss, StepNumber learning_rate) {
     ParameterSet& parameters = nets_.student->parameters();
     parameters.zero_gradients();
     loss.backward();

@@ -10,9 +10,9 @@ namespace semivox {
 /// Weights of the terms, and beta of UnCL.
 struct DyconWeights {
   double supervised = 1.0;
-  double consistency = 0.1;
+  StepNumber consistency = 0.1;
   double unsupervised = 0.5;  ///< of UnCL (and FeCL)
-  double beta = 5.0;
+  StepNumber beta = 5.0;
 };
 
 /// logits of the student and of the teacher, both (B,C,D,H,W); labels (L,1,D,H,W) u8 of the first L samples,

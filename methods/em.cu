@@ -46,19 +46,21 @@ class EntropyMinimization : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, false); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Variable logits = nets_.student->forward(Variable(batch.image), {true, context.random});
-    const double lambda = ramp_.at(context.iteration);
+    const StepNumber lambda = ramp_.in(context);
     const LossValue supervised =
         supervised_loss(logits.samples(0, batch.labeled), batch.labels(), dice_background_);
     const LossValue entropy = normalized_entropy(logits);
     nets_.update(supervised.loss + lambda * entropy.loss, context.learning_rate);
-    const std::vector<double> s = supervised.results.to_doubles(), e = entropy.results.to_doubles();
-    return {{"loss", s[0] + lambda * e[0]},
-            {"loss_ce", s[1]},
-            {"loss_dice", s[2]},
-            {"loss_entropy", e[0]},
-            {"consistency_weight", lambda}};
+    return [of_labels = supervised.results, of_entropy = entropy.results, lambda] {
+      const std::vector<double> s = of_labels.to_doubles(), e = of_entropy.to_doubles();
+      return StepReport{{"loss", s[0] + lambda.now() * e[0]},
+                        {"loss_ce", s[1]},
+                        {"loss_dice", s[2]},
+                        {"loss_entropy", e[0]},
+                        {"consistency_weight", lambda.now()}};
+    };
   }
 
  private:

@@ -17,8 +17,8 @@
 #include "engine/parameters.hpp"
 #include "kernels/interpolate_samples.hpp"
 #include "kernels/uncertainty.hpp"
+#include "methods/consistency_options.hpp"
 #include "methods/method.hpp"
-#include "methods/ramp_options.hpp"
 #include "methods/supervised_loss.hpp"
 #include "methods/terms.hpp"
 
@@ -90,15 +90,17 @@ class Ict : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Tensor unlabeled = batch.unlabeled_images();
     const int64_t pairs = unlabeled.shape().n / 2;
     const Tensor u0 = unlabeled.samples(0, pairs), u1 = unlabeled.samples(pairs, pairs);
-    std::vector<double> gamma;
+    std::vector<StepNumber> gamma;
     for (int64_t k = 0; k < pairs; ++k) {
-      const RandomStream random = context.random->next();
-      // In float, as the images are mixed in.
-      gamma.push_back(mix_ >= 0 ? mix_ : static_cast<double>(static_cast<float>(draw_beta(alpha_, random))));
+      gamma.push_back(step_value([this, random = context.random->next()] {
+        if (mix_ >= 0) return mix_;
+        return static_cast<double>(
+            static_cast<float>(draw_beta(alpha_, random.now())));  // as images are mixed
+      }));
     }
     const Pass pass{true, context.random};
     const Tensor input = join_samples(batch.labeled_images(), kernels::interpolate_samples(u0, u1, gamma));
@@ -110,17 +112,22 @@ class Ict : public StudentTeacherMethod {
       const Tensor q1 = kernels::softmax(nets_.teacher->forward(Variable(u1), pass).value());
       target = kernels::interpolate_samples(q0, q1, gamma);
     }
-    const double lambda = ramp_.at(context.iteration);
+    const StepNumber lambda = ramp_.in(context);
     const LossValue supervised =
         supervised_loss(logits.samples(0, batch.labeled), batch.labels(), dice_background_);
     const LossValue consistency = distance_to_target(logits.samples(batch.labeled, pairs), target);
     nets_.update(supervised.loss + lambda * consistency.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(),
-               ramped_ema_decay(ema_decay_, context.iteration), false);
-    const std::vector<double> s = supervised.results.to_doubles(), c = consistency.results.to_doubles();
-    return {
-        {"loss", s[0] + lambda * c[0]}, {"loss_ce", s[1]}, {"loss_dice", s[2]}, {"loss_consistency", c[0]},
-        {"consistency_weight", lambda}, {"mix", gamma[0]}};
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), ramped_ema_in(ema_decay_, context),
+               false);
+    return [of_labels = supervised.results, of_mix = consistency.results, lambda, mix = gamma[0]] {
+      const std::vector<double> s = of_labels.to_doubles(), c = of_mix.to_doubles();
+      return StepReport{{"loss", s[0] + lambda.now() * c[0]},
+                        {"loss_ce", s[1]},
+                        {"loss_dice", s[2]},
+                        {"loss_consistency", c[0]},
+                        {"consistency_weight", lambda.now()},
+                        {"mix", mix.now()}};
+    };
   }
 
  private:

@@ -73,14 +73,14 @@ class MCNetMethod : public StudentTeacherMethod {
     nets_.build(setup, false);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
     std::vector<Variable> logits{output.logits};
     logits.insert(logits.end(), output.auxiliary.begin(), output.auxiliary.end());
     const LossValue consistency = mutual_consistency(logits, temperature_, detached_);
     const Tensor labels = batch.labels();
     // The official code counts iterations from 1 here.
-    const double weight = ramp_.at(context.iteration + 1);
+    const StepNumber weight = ramp_.in(context, 1);
     Variable loss = weight * consistency.loss;
     std::vector<LossValue> terms;
     for (const Variable& z : logits) {
@@ -88,12 +88,14 @@ class MCNetMethod : public StudentTeacherMethod {
       loss = loss + dice_weight_ * terms.back().loss;
     }
     nets_.update(loss, context.learning_rate);
-    double dice = 0;
-    for (const LossValue& term : terms) dice += term.results.to_doubles()[0];
-    return {{"loss", loss.value().to_doubles()[0]},
-            {"loss_dice", dice},
-            {"loss_consistency", consistency.results.to_doubles()[0]},
-            {"consistency_weight", weight}};
+    return [=] {
+      double dice = 0;
+      for (const LossValue& term : terms) dice += term.results.to_doubles()[0];
+      return StepReport{{"loss", loss.value().to_doubles()[0]},
+                        {"loss_dice", dice},
+                        {"loss_consistency", consistency.results.to_doubles()[0]},
+                        {"consistency_weight", weight.now()}};
+    };
   }
 
  private:

@@ -23,7 +23,9 @@ namespace {
 struct McfLoss {
   const uint8_t* labels;  // (L, V)
   int64_t labeled, voxels;
-  double rectification, consistency, sharpness;  // sharpness: 1 / T
+  double rectification;
+  StepNumber consistency;
+  double sharpness;  // 1 / T
   McfTeacher teacher;
 
   static constexpr int kNetworks = 2;
@@ -94,7 +96,7 @@ struct McfLoss {
     for (int i = 0; i < kNetworks; ++i) {
       if (i == winner) continue;
       results[9] = sums.total(i * stride + stride - 1, labeled, sums.samples) / unlabeled;
-      total[i] = total[i] + S(consistency) * results[9];
+      total[i] = total[i] + S(consistency.get()) * results[9];
     }
     results[0] = total[0] + total[1];
     results[1] = total[0];
@@ -127,20 +129,23 @@ class Mcf : public StudentTeacherMethod {
     nets_.build(setup, false);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
-    const double weight = ramp_.at(context.iteration);
+    const StepNumber weight = ramp_.in(context);
     const LossValue loss = mcf_loss(output.auxiliary[0], output.auxiliary[1], batch.labels(),
                                     {rectification_, weight, temperature_, teacher_});
     nets_.update(loss.loss, context.learning_rate);
-    static constexpr const char* names[McfLoss::kResults] = {
-        "loss",       "loss_vnet",    "loss_resvnet", "ce_vnet",          "dice_vnet", "mse_vnet",
-        "ce_resvnet", "dice_resvnet", "mse_resvnet",  "loss_consistency", "teacher",   "disagreement_voxels"};
-    const std::vector<double> results = loss.results.to_doubles();
-    StepReport report;
-    for (size_t i = 0; i < results.size(); ++i) report.emplace_back(names[i], results[i]);
-    report.emplace_back("consistency_weight", weight);
-    return report;
+    return [results = loss.results, weight] {
+      static constexpr const char* names[McfLoss::kResults] = {
+          "loss",        "loss_vnet",        "loss_resvnet", "ce_vnet",
+          "dice_vnet",   "mse_vnet",         "ce_resvnet",   "dice_resvnet",
+          "mse_resvnet", "loss_consistency", "teacher",      "disagreement_voxels"};
+      const std::vector<double> r = results.to_doubles();
+      StepReport report;
+      for (size_t i = 0; i < r.size(); ++i) report.emplace_back(names[i], r[i]);
+      report.emplace_back("consistency_weight", weight.now());
+      return report;
+    };
   }
 
  private:

@@ -13,9 +13,9 @@ enum class McfTeacher {
 };
 
 struct McfLossOptions {
-  double rectification = 0.5;  ///< weight of the squared error where the networks disagree
-  double consistency = 0.1;    ///< weight w of the unlabelled term in this iteration
-  double temperature = 0.1;    ///< T > 0 that the teacher's prediction is sharpened with
+  double rectification = 0.5;    ///< weight of the squared error where the networks disagree
+  StepNumber consistency = 0.1;  ///< weight w of the unlabelled term in this iteration
+  double temperature = 0.1;      ///< T > 0 that the teacher's prediction is sharpened with
   McfTeacher teacher = McfTeacher::compete;
 };
 

@@ -22,7 +22,7 @@ struct MeanTeacherLoss {
   terms::Frozen teacher;  // (U, V, C) logits
   int64_t labeled, voxels;
   int first_class;
-  double lambda;
+  StepNumber lambda;
 
   static constexpr int kResults = 4;
   SEMIVOX_HD static constexpr int sums(int channels) { return terms::CrossEntropyDice::sums(channels) + 1; }
@@ -47,7 +47,7 @@ struct MeanTeacherLoss {
     results[2] = terms::CrossEntropyDice::dice(sums, 0, first_class, channels, labeled);
     results[3] = sums.total(terms::CrossEntropyDice::sums(channels), labeled, sums.samples) /
                  S(static_cast<double>(unlabeled * voxels * channels));
-    results[0] = S(0.5) * (results[1] + results[2]) + S(lambda) * results[3];
+    results[0] = S(0.5) * (results[1] + results[2]) + S(lambda.get()) * results[3];
   }
 };
 
@@ -62,7 +62,7 @@ class MeanTeacher : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const RandomStream noise = context.random->next();
     const Pass pass{true, context.random};
     const Variable logits = nets_.student->forward(Variable(batch.image), pass);
@@ -73,17 +73,20 @@ class MeanTeacher : public StudentTeacherMethod {
                                                  consistency_.noise_clip, noise);
       target = nets_.teacher->forward(Variable(noisy), pass).value();
     }
-    const int64_t t = context.iteration;
-    const double lambda = t < warmup_ ? 0.0 : consistency_.weight_at(t);
+    const StepNumber lambda = step_value([this, &context] {
+      return context.iteration < warmup_ ? 0.0 : consistency_.ramp.at(context.iteration);
+    });
     const LossValue loss = mean_teacher_loss(logits, batch.labels(), target, lambda, dice_background_);
     nets_.update(loss.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_at(t), false);
-    const std::vector<double> r = loss.results.to_doubles();
-    return {{"loss", r[0]},
-            {"loss_ce", r[1]},
-            {"loss_dice", r[2]},
-            {"loss_consistency", r[3]},
-            {"consistency_weight", lambda}};
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_in(context), false);
+    return [results = loss.results, lambda] {
+      const std::vector<double> r = results.to_doubles();
+      return StepReport{{"loss", r[0]},
+                        {"loss_ce", r[1]},
+                        {"loss_dice", r[2]},
+                        {"loss_consistency", r[3]},
+                        {"consistency_weight", lambda.now()}};
+    };
   }
 
  private:
@@ -100,7 +103,7 @@ const RegisterMethod register_mean_teacher(
 }  // namespace
 
 LossValue mean_teacher_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher,
-                            double lambda, bool dice_background) {
+                            StepNumber lambda, bool dice_background) {
   const Shape shape = logits.shape();
   terms::check_labels(labels, shape);
   SEMIVOX_CHECK(teacher.shape() == shape.with_samples(shape.n - labels.shape().n), "teacher ",

@@ -10,6 +10,6 @@ namespace semivox {
 /// (B-L,C,D,H,W) of the others, B > L. Dice is averaged over all classes with `dice_background`, else over
 /// the foreground. results: loss, CE, Dice, consistency without its weight `lambda`.
 LossValue mean_teacher_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher,
-                            double lambda, bool dice_background);
+                            StepNumber lambda, bool dice_background);
 
 }  // namespace semivox

@@ -59,7 +59,7 @@ void StudentTeacher::build(const MethodSetup& setup, bool with_teacher) {
   teacher->parameters().initialize(setup.seed + 0x7eac4e5);  // a network of its own until the first EMA step
 }
 
-void StudentTeacher::update(const Variable& loss, double learning_rate) {
+void StudentTeacher::update(const Variable& loss, StepNumber learning_rate) {
   student->parameters().zero_gradients();
   loss.backward();
   optimizer->step(learning_rate);

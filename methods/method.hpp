@@ -53,12 +53,15 @@ struct MethodSetup {
 struct StepContext {
   int64_t phase = 0;
   int64_t iteration = 0;  ///< within the phase, from 0
-  double learning_rate = 0;
+  StepNumber learning_rate;
   Random* random = nullptr;  ///< streams of this iteration
 };
 
 /// Named numbers of one iteration, in the order in which they are logged; the first is "loss".
 using StepReport = std::vector<std::pair<std::string, double>>;
+
+/// Reads the report of the iteration that the device has just made: waits for it.
+using StepReader = std::function<StepReport()>;
 
 class Method {
  public:
@@ -74,9 +77,20 @@ class Method {
   /// starts from.
   virtual void begin_phase(int64_t phase) { (void)phase; }
 
-  /// One iteration: forward passes, loss, backward, optimiser step, teacher update. Numbers for the report
-  /// are read at the end: reading waits for the GPU, which then has nothing queued.
-  virtual StepReport step(const Batch& batch, const StepContext& context) = 0;
+  /// Queues one iteration: forward passes, loss, backward, optimiser step, teacher update. No result of the
+  /// device is read before the end, by the reader that is returned: reading waits for the GPU, which then has
+  /// nothing queued.
+  ///
+  /// On a GPU an iteration is recorded and replayed. What depends on the iteration (ramps, decays, what the
+  /// host draws) therefore goes through engine/step_value.hpp; functions handed to it, and the reader, may
+  /// refer to the method and to `context`, which live on, and copy everything else.
+  virtual StepReader queue(const Batch& batch, const StepContext& context) = 0;
+
+  /// False when the host has to see results of an iteration in its middle, to decide what comes next.
+  virtual bool replayable() const { return true; }
+
+  /// One iteration, with its report.
+  StepReport step(const Batch& batch, const StepContext& context) { return queue(batch, context)(); }
 
   /// The network that is validated, saved and used for prediction.
   virtual Network& student() = 0;
@@ -127,7 +141,7 @@ class StudentTeacher {
   void build(const MethodSetup& setup, bool with_teacher);
 
   /// Clears gradients, runs `loss` backwards, makes the optimiser step.
-  void update(const Variable& loss, double learning_rate);
+  void update(const Variable& loss, StepNumber learning_rate);
 
   std::vector<std::pair<std::string, Network*>> networks() const;
 

@@ -1,8 +1,7 @@
 // Weight of a method's unsupervised term over the training: named options, defaults by the caller.
 #pragma once
 
-#include "methods/options.hpp"
-#include "methods/schedule.hpp"
+#include "methods/method.hpp"
 
 namespace semivox {
 
@@ -26,6 +25,11 @@ struct RampOptions {
 
   /// lambda(t)
   double at(int64_t iteration) const { return weight * staircase_rampup(iteration, unit, length); }
+
+  /// lambda in this iteration; `ahead` is added to its number.
+  StepNumber in(const StepContext& context, int64_t ahead = 0) const {
+    return step_value([ramp = *this, &context, ahead] { return ramp.at(context.iteration + ahead); });
+  }
 };
 
 }  // namespace semivox

@@ -70,12 +70,18 @@ class Rcps : public StudentTeacherMethod {
     nets_.build(setup, false);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const int64_t n = batch.image.shape().n, labeled = batch.labeled;
     const Tensor images = with_views(batch.image, *context.random);
     const NetworkOutput output = nets_.student->forward_all(Variable(images), {true, context.random});
     const Tensor target = output.logits.value().samples(0, n);  // of the unchanged patches
-    const double ramp = staircase_rampup(context.iteration, rampup_unit_, rampup_length_);
+    const auto ramp_to = [this, &context](double weight) {
+      return step_value([this, &context, weight] {
+        return staircase_rampup(context.iteration, rampup_unit_, rampup_length_) * weight;
+      });
+    };
+    const StepNumber ramp = ramp_to(1), rectified = ramp_to(rectified_weight_),
+                     contrastive = ramp_to(contrastive_weight_);
     std::vector<Variable> scales{output.logits};
     scales.insert(scales.end(), output.auxiliary.begin(), output.auxiliary.end());
 
@@ -88,33 +94,34 @@ class Rcps : public StudentTeacherMethod {
       if (rectified_weight_ == 0) continue;
       consistencies.push_back(
           rcps_consistency_loss(scale.samples(n, n), scale.samples(2 * n, n), target, labeled, sharpening_));
-      add(ramp * rectified_weight_ * consistencies.back().loss);
+      add(rectified * consistencies.back().loss);
     }
     std::vector<Variable> contrasts;  // labelled anchors, unlabelled anchors
     for (int group = 0; group < 2 && contrastive_weight_ > 0; ++group) {
       contrasts.push_back(contrast_term(output.features, target, labeled, group == 0));
-      add(ramp * contrastive_weight_ * contrasts.back());
+      add(contrastive * contrasts.back());
     }
     nets_.update(loss, context.learning_rate);
-
-    double segmentation = 0, cross_entropy = 0, kl = 0, cosine = 0, contrast[2] = {0, 0};
-    for (const LossValue& value : segmentations) segmentation += value.results.to_doubles()[0];
-    for (const LossValue& views : consistencies) {
-      const std::vector<double> r = views.results.to_doubles();
-      cross_entropy += r[1];
-      kl += r[2];
-      cosine += r[3];
-    }
-    for (size_t group = 0; group < contrasts.size(); ++group)
-      contrast[group] = contrasts[group].value().to_doubles()[0];
-    return {{"loss", loss.value().to_doubles()[0]},
-            {"loss_segmentation", segmentation},
-            {"loss_rectified", cross_entropy},
-            {"loss_kl", kl},
-            {"loss_cosine", cosine},
-            {"loss_contrast_labeled", contrast[0]},
-            {"loss_contrast_unlabeled", contrast[1]},
-            {"ramp", ramp}};
+    return [=] {
+      double segmentation = 0, cross_entropy = 0, kl = 0, cosine = 0, contrast[2] = {0, 0};
+      for (const LossValue& value : segmentations) segmentation += value.results.to_doubles()[0];
+      for (const LossValue& views : consistencies) {
+        const std::vector<double> r = views.results.to_doubles();
+        cross_entropy += r[1];
+        kl += r[2];
+        cosine += r[3];
+      }
+      for (size_t group = 0; group < contrasts.size(); ++group)
+        contrast[group] = contrasts[group].value().to_doubles()[0];
+      return StepReport{{"loss", loss.value().to_doubles()[0]},
+                        {"loss_segmentation", segmentation},
+                        {"loss_rectified", cross_entropy},
+                        {"loss_kl", kl},
+                        {"loss_cosine", cosine},
+                        {"loss_contrast_labeled", contrast[0]},
+                        {"loss_contrast_unlabeled", contrast[1]},
+                        {"ramp", ramp.now()}};
+    };
   }
 
  private:
@@ -126,9 +133,10 @@ class Rcps : public StudentTeacherMethod {
     Tensor all = Tensor::empty(images.shape().with_samples(3 * n), images.dtype(), images.device());
     all.samples(0, n).copy_from(images);
     for (int64_t view = 0; view < 2; ++view) {
-      std::vector<kernels::IntensityChange> changes;
-      for (int64_t i = 0; i < n; ++i) changes.push_back(views_.draw(2 * i + view, 2 * n, draws, noise));
-      all.samples((1 + view) * n, n).copy_from(kernels::change_intensity(images, changes));
+      const auto change = [this, view, n, draws, noise](int64_t i) {
+        return views_.draw(2 * i + view, 2 * n, draws.now(), noise.now());
+      };
+      all.samples((1 + view) * n, n).copy_from(kernels::change_intensity(images, change));
     }
     return all;
   }

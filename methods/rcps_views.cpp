@@ -35,9 +35,9 @@ kernels::IntensityChange RcpsViews::draw(int64_t k, int64_t views, const RandomS
   if (noise == 0 || probability == 0) return change;
   RandomStream source = draws;  // of the view whose noise this one gets
   while (!(drawn(source, k, 2) < static_cast<float>(probability))) {
-    if (!sticky || (k == 0 && source.step <= 1)) return change;
+    if (!sticky || (k == 0 && source.step.now() <= 1)) return change;
     if (k == 0) {
-      --source.step;
+      source.step = source.step.now() - 1;
       k = views;
     }
     --k;

@@ -59,15 +59,19 @@ class SassNet : public StudentTeacherMethod {
     discriminator_optimizer_ = make_optimizer(adam_, discriminator_->parameters());
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Tensor images = cast(batch.image, discriminator_->precision());
-    const double lambda = ramp_.at(context.iteration);
-    StepReport report = train_network(batch, images, lambda, context);
-    const std::vector<double> d = train_discriminator(images, batch.labeled, context.random);
-    report.insert(
-        report.end(),
-        {{"adversarial_weight", lambda}, {"loss_discriminator", d[0]}, {"discriminator_accuracy", d[1]}});
-    return report;
+    const StepNumber lambda = ramp_.in(context);
+    const StepReader network = train_network(batch, images, lambda, context);
+    const Tensor discriminator = train_discriminator(images, batch.labeled, context.random);
+    return [=] {
+      StepReport report = network();
+      const std::vector<double> d = discriminator.to_doubles();
+      report.insert(report.end(), {{"adversarial_weight", lambda.now()},
+                                   {"loss_discriminator", d[0]},
+                                   {"discriminator_accuracy", d[1]}});
+      return report;
+    };
   }
 
   std::vector<std::pair<std::string, Network*>> networks() override {
@@ -80,7 +84,7 @@ class SassNet : public StudentTeacherMethod {
   }
 
  private:
-  StepReport train_network(const Batch& batch, const Tensor& images, double lambda,
+  StepReader train_network(const Batch& batch, const Tensor& images, StepNumber lambda,
                            const StepContext& context) {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
     const Tensor labels = batch.labels();
@@ -95,16 +99,18 @@ class SassNet : public StudentTeacherMethod {
     const LossValue adversarial = discriminator_loss(judged, unlabeled);
     const Variable loss = supervised.loss + lambda * adversarial.loss;
     nets_.update(loss, context.learning_rate);
-    const std::vector<double> r = supervised.results.to_doubles();
-    return {{"loss", loss.value().to_doubles()[0]},
-            {"loss_dice", r[1]},
-            {"loss_distance", r[2]},
-            {"loss_adversarial", adversarial.results.to_doubles()[0]},
-            {"loss_ce", r[3]}};
+    return [total = loss.value(), of_labels = supervised.results, of_judge = adversarial.results] {
+      const std::vector<double> r = of_labels.to_doubles();
+      return StepReport{{"loss", total.to_doubles()[0]},
+                        {"loss_dice", r[1]},
+                        {"loss_distance", r[2]},
+                        {"loss_adversarial", of_judge.to_doubles()[0]},
+                        {"loss_ce", r[3]}};
+    };
   }
 
   /// Results of `discriminator_loss`.
-  std::vector<double> train_discriminator(const Tensor& images, int64_t labeled, Random* random) {
+  Tensor train_discriminator(const Tensor& images, int64_t labeled, Random* random) {
     Tensor maps;
     {
       const NoGrad no_grad;
@@ -116,7 +122,7 @@ class SassNet : public StudentTeacherMethod {
     discriminator_->parameters().zero_gradients();  // also of what the network's step left there
     loss.loss.backward();
     discriminator_optimizer_->step(discriminator_rate_);
-    return loss.results.to_doubles();
+    return loss.results;
   }
 
   double distance_weight_;

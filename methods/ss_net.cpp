@@ -72,20 +72,27 @@ class SSNet : public StudentTeacherMethod {
                                                 setup.device);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Pass pass{true, context.random};
-    const double weight = ramp_.at(context.iteration + rampup_first_);
+    const StepNumber weight = ramp_.in(context, rampup_first_);
     network_->parameters().zero_gradients();
     // The loss is a sum; taking the gradient of one part before the other part's passes begin keeps a single
     // tape in memory.
-    StepReport report = separate_classes(batch, weight, pass);
-    const double smoothness = smooth(batch.image, weight, pass);
+    const StepReader classes = separate_classes(batch, weight, pass);
+    const Tensor distance = smooth(batch.image, weight, pass);
     nets_.optimizer->step(context.learning_rate);
-    report[0].second += weight * smoothness;
-    report.insert(report.begin() + 2, {"loss_smoothness", smoothness});
-    report.emplace_back("consistency_weight", weight);
-    return report;
+    return [=] {
+      StepReport report = classes();
+      const double smoothness = distance.to_doubles()[0];
+      report[0].second += weight.now() * smoothness;
+      report.insert(report.begin() + 2, {"loss_smoothness", smoothness});
+      report.emplace_back("consistency_weight", weight.now());
+      return report;
+    };
   }
+
+  /// The host lists the voxels of every class, and chooses prototypes by their scores.
+  bool replayable() const override { return false; }
 
   std::vector<std::pair<std::string, Tensor*>> buffers() override {
     return {{"prototypes", &memory_->vectors()}, {"prototype_counts", &memory_->counts()}};
@@ -93,7 +100,7 @@ class SSNet : public StudentTeacherMethod {
 
  private:
   /// Gradients of Dice and of the contrastive terms.
-  StepReport separate_classes(const Batch& batch, double weight, const Pass& pass) {
+  StepReader separate_classes(const Batch& batch, StepNumber weight, const Pass& pass) {
     const int64_t labeled = batch.labeled, unlabeled = batch.image.shape().n - labeled;
     const NetworkOutput output = network_->forward_all(Variable(batch.image), pass);
     const Tensor decided = kernels::hard_labels(output.logits.value(), false).to(Device{});
@@ -104,19 +111,22 @@ class SSNet : public StudentTeacherMethod {
         contrast(output.features.samples(labeled, unlabeled), decided.samples(labeled, unlabeled), pass);
     const LossValue dice = dice_loss(output.logits.samples(0, labeled), labels,
                                      two_dimensional_ ? kSquaredDice : kForegroundDice);
-    const Variable loss = dice.loss + (weight * contrast_) * (known + guessed);
+    const Variable loss = dice.loss + weight * (contrast_ * (known + guessed));
     loss.backward();
     double stored = 0;
     for (int64_t c = 0; c < classes_; ++c) stored += static_cast<double>(memory_->count(c));
-    return {{"loss", loss.value().to_doubles()[0]},
-            {"loss_dice", dice.results.to_doubles()[0]},
-            {"loss_contrast_labeled", known.value().to_doubles()[0]},
-            {"loss_contrast_unlabeled", guessed.value().to_doubles()[0]},
-            {"prototypes", stored}};
+    return [total = loss.value(), of_labels = dice.results, of_known = known.value(),
+            of_guessed = guessed.value(), stored] {
+      return StepReport{{"loss", total.to_doubles()[0]},
+                        {"loss_dice", of_labels.to_doubles()[0]},
+                        {"loss_contrast_labeled", of_known.to_doubles()[0]},
+                        {"loss_contrast_unlabeled", of_guessed.to_doubles()[0]},
+                        {"prototypes", stored}};
+    };
   }
 
   /// Gradient of weight * LDS; returns LDS.
-  double smooth(const Tensor& batch, double weight, const Pass& pass) {
+  Tensor smooth(const Tensor& batch, StepNumber weight, const Pass& pass) {
     const Tensor image = cast(batch, wide_);
     Tensor clean;
     {
@@ -137,7 +147,7 @@ class SSNet : public StudentTeacherMethod {
     parameters.touch_buffers();
     const LossValue distance = prediction_distance(logits, clean, vat_.per_class);
     (weight * distance.loss).backward();
-    return distance.results.to_doubles()[0];
+    return distance.results;
   }
 
   /// Stores projections of the labelled voxels that are predicted rightly; a class without any keeps what it

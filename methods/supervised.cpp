@@ -25,12 +25,14 @@ class Supervised : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, false); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Variable logits = nets_.student->forward(Variable(batch.image), {true, context.random});
     const LossValue loss = supervised_loss(logits, batch.label, dice_background_);
     nets_.update(loss.loss, context.learning_rate);
-    const std::vector<double> r = loss.results.to_doubles();
-    return {{"loss", r[0]}, {"loss_ce", r[1]}, {"loss_dice", r[2]}};
+    return [results = loss.results] {
+      const std::vector<double> r = results.to_doubles();
+      return StepReport{{"loss", r[0]}, {"loss_ce", r[1]}, {"loss_dice", r[2]}};
+    };
   }
 
  private:

@@ -7,6 +7,7 @@
 
 #include "engine/profile.hpp"
 #include "methods/run_log.hpp"
+#include "methods/step_runner.hpp"
 #include "methods/weights.hpp"
 
 namespace semivox {
@@ -42,6 +43,7 @@ class Run {
         data_(data),
         options_(options),
         phases_(method.phases(setup)),
+        run_step_(method, setup.device, setup.seed, options.graph),
         checkpoints_(options.folder + "/checkpoints") {
     std::filesystem::create_directories(checkpoints_);
   }
@@ -111,6 +113,7 @@ class Run {
       line.message(text("phase ", phases_[static_cast<size_t>(progress_.phase)].name, " starts from ",
                         best_of(previous)));
     }
+    run_step_.forget();
     method_.begin_phase(progress_.phase);
   }
 
@@ -118,13 +121,12 @@ class Run {
     const double before = now_seconds();
     const Batch batch = data_.batch(phase, progress_.phase, progress_.iteration);
     result_.data_seconds += now_seconds() - before;
-    Random random(setup_.seed, static_cast<uint64_t>(done()) + 1);  // step 0 belongs to the initial weights
-    const StepContext context{progress_.phase, progress_.iteration,
-                              phase.learning_rate.at(progress_.iteration), &random};
+    const double learning_rate = phase.learning_rate.at(progress_.iteration);
     StepReport report;
     {
       const Range range("step", setup_.device);
-      report = method_.step(batch, context);
+      report = run_step_(batch, progress_.phase, progress_.iteration, learning_rate,
+                         static_cast<uint64_t>(done()) + 1);  // step 0 belongs to the initial weights
     }
     for (const auto& [name, value] : report) {
       if (std::isfinite(value)) continue;
@@ -134,7 +136,7 @@ class Run {
                ", expected a number; a run with a lower --lr may do better; ",
                saved ? "the last state that was saved is in " + latest() : "no state was saved yet"));
     }
-    report.emplace_back("learning_rate", context.learning_rate);
+    report.emplace_back("learning_rate", learning_rate);
     ++progress_.iteration;
     return report;
   }
@@ -183,6 +185,7 @@ class Run {
   TrainingData& data_;
   const TrainerOptions& options_;
   std::vector<Phase> phases_;
+  StepRunner run_step_;
   std::string checkpoints_;
   Progress progress_;
   TrainingResult result_;

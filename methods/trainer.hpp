@@ -34,6 +34,7 @@ struct TrainerOptions {
   int64_t dump_every = 0;          ///< iterations between snapshots of all networks in dumps/; 0 = none
   int64_t report_every = 50;       ///< iterations per progress line when the output is no terminal
   WindowOptions window;            ///< of the validation
+  bool graph = true;               ///< on a GPU: record the iteration as a CUDA graph and replay it
   bool resume = false;             ///< continue from checkpoints/latest.safetensors when it is there
   Metadata metadata;               ///< stored in every weights file; "run." keys must agree on resume
 };

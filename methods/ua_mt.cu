@@ -22,7 +22,7 @@ struct UaMtLoss {
   terms::Frozen teacher;           // (B - first, V, C) logits of one teacher pass
   terms::Frozen mean;              // (B - first, V, C) mean probabilities of the T passes
   int64_t labeled, first, voxels;  // the consistency term runs over samples first ... B-1
-  double lambda, threshold;
+  StepNumber lambda, threshold;
   bool kl;
 
   static constexpr int kResults = 5;
@@ -42,7 +42,7 @@ struct UaMtLoss {
     mean.load(begin, channels, m);
     T u = T(0);
     for (int c = 0; c < channels; ++c) u -= m[c] * logarithm(m[c] + T(1e-6));
-    if (!(u < T(threshold))) return;
+    if (!(u < T(threshold.get()))) return;
     const T log_teacher = terms::frozen_softmax(teacher, begin, channels, q, z_teacher);
     S distance = S(0);
     if (kl) {
@@ -65,7 +65,7 @@ struct UaMtLoss {
     results[2] = terms::CrossEntropyDice::dice(sums, 0, 1, channels, labeled);
     results[3] = sums.total(k) / (S(static_cast<double>(channels)) * mask + S(1e-16));
     results[4] = mask;
-    results[0] = S(0.5) * (results[1] + results[2]) + S(lambda) * results[3];
+    results[0] = S(0.5) * (results[1] + results[2]) + S(lambda.get()) * results[3];
   }
 };
 
@@ -86,8 +86,7 @@ class UaMt : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
-    const int64_t t = context.iteration;
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const Pass pass{true, context.random};
     const Variable logits = nets_.student->forward(Variable(batch.image), pass);
     const Tensor images = on_all_ ? batch.image : batch.unlabeled_images();
@@ -100,21 +99,24 @@ class UaMt : public StudentTeacherMethod {
         kernels::accumulate_softmax(teach(images, 2, pass), 2, 1.0 / static_cast<double>(passes_), mean);
       }
     }
-    const double lambda = consistency_.weight_at(t);
-    const double threshold = ua_mt_threshold(t, threshold_ramp_);
+    const StepNumber lambda = consistency_.ramp.in(context);
+    const StepNumber threshold =
+        step_value([this, &context] { return ua_mt_threshold(context.iteration, threshold_ramp_); });
     const Tensor labels = batch.labels();
     const LossValue loss =
         ua_mt_loss(logits, labels, target, mean, on_all_ ? 0 : batch.labeled, lambda, threshold, kl_);
     nets_.update(loss.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_at(t), false);
-    const std::vector<double> r = loss.results.to_doubles();
-    return {{"loss", r[0]},
-            {"loss_ce", r[1]},
-            {"loss_dice", r[2]},
-            {"loss_consistency", r[3]},
-            {"consistency_weight", lambda},
-            {"uncertainty_threshold", threshold},
-            {"mask_voxels", r[4]}};
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), consistency_.ema_in(context), false);
+    return [results = loss.results, lambda, threshold] {
+      const std::vector<double> r = results.to_doubles();
+      return StepReport{{"loss", r[0]},
+                        {"loss_ce", r[1]},
+                        {"loss_dice", r[2]},
+                        {"loss_consistency", r[3]},
+                        {"consistency_weight", lambda.now()},
+                        {"uncertainty_threshold", threshold.now()},
+                        {"mask_voxels", r[4]}};
+    };
   }
 
  private:
@@ -139,7 +141,7 @@ const RegisterMethod register_ua_mt(
 }  // namespace
 
 LossValue ua_mt_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher, const Tensor& mean,
-                     int64_t first, double lambda, double threshold, bool kl) {
+                     int64_t first, StepNumber lambda, StepNumber threshold, bool kl) {
   const Shape shape = logits.shape();
   terms::check_labels(labels, shape);
   SEMIVOX_CHECK(teacher.shape() == shape.with_samples(shape.n - first) && mean.shape() == teacher.shape(),

@@ -9,7 +9,7 @@ namespace semivox {
 /// mean probabilities, both (B-first,C,D,H,W), of samples first ... B-1. results: loss, CE, Dice, masked
 /// consistency, voxels in the mask.
 LossValue ua_mt_loss(const Variable& logits, const Tensor& labels, const Tensor& teacher, const Tensor& mean,
-                     int64_t first, double lambda, double threshold, bool kl);
+                     int64_t first, StepNumber lambda, StepNumber threshold, bool kl);
 
 /// H(t) = (0.75 + 0.25 exp(-5 (1 - t/rampup)^2)) ln 2.
 double ua_mt_threshold(int64_t iteration, int64_t rampup);

@@ -9,10 +9,9 @@
 // images, in one pass. Both networks run in training mode.
 #include "methods/upc.hpp"
 
-#include "engine/parameters.hpp"
 #include "kernels/uncertainty.hpp"
+#include "methods/consistency_options.hpp"
 #include "methods/method.hpp"
-#include "methods/ramp_options.hpp"
 #include "methods/rectified_consistency.hpp"
 #include "methods/supervised_loss.hpp"
 
@@ -35,7 +34,7 @@ class Upc : public StudentTeacherMethod {
 
   void build(const MethodSetup& setup) override { nets_.build(setup, true); }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const RandomStream noise = context.random->next();
     const Pass pass{true, context.random};
     const Tensor noisy = kernels::noisy_copies(batch.image, 1, noise_, noise_clip_, noise);
@@ -45,26 +44,27 @@ class Upc : public StudentTeacherMethod {
       const NoGrad no_grad;
       target = nets_.teacher->forward(Variable(batch.image), pass).value();
     }
-    const double weight = ramp_.at(context.iteration);
+    const StepNumber weight = ramp_.in(context);
     const LossValue supervised = supervised_loss(logits.samples(0, batch.labeled), batch.labels(), false);
     const LossValue consistency = consistency_loss(logits, target);
     nets_.update(supervised.loss + weight * consistency.loss, context.learning_rate);
-    ema_update(nets_.teacher->parameters(), nets_.student->parameters(),
-               ramped_ema_decay(ema_decay_, context.iteration), false);
-
-    const std::vector<double> s = supervised.results.to_doubles(), c = consistency.results.to_doubles();
-    StepReport report{{"loss", s[0] + weight * c[0]},
-                      {"loss_ce", s[1]},
-                      {"loss_dice", s[2]},
-                      {"loss_consistency", c[0]},
-                      {"consistency_weight", weight}};
-    if (type_ == "rectified") {
-      report.emplace_back("loss_pseudo", c[1]);
-      report.emplace_back("kl", c[2]);
-    } else if (type_ == "thresholded") {
-      report.emplace_back("confident_voxels", c[1]);
-    }
-    return report;
+    ema_update(nets_.teacher->parameters(), nets_.student->parameters(), ramped_ema_in(ema_decay_, context),
+               false);
+    return [this, of_labels = supervised.results, of_teacher = consistency.results, weight] {
+      const std::vector<double> s = of_labels.to_doubles(), c = of_teacher.to_doubles();
+      StepReport report{{"loss", s[0] + weight.now() * c[0]},
+                        {"loss_ce", s[1]},
+                        {"loss_dice", s[2]},
+                        {"loss_consistency", c[0]},
+                        {"consistency_weight", weight.now()}};
+      if (type_ == "rectified") {
+        report.emplace_back("loss_pseudo", c[1]);
+        report.emplace_back("kl", c[2]);
+      } else if (type_ == "thresholded") {
+        report.emplace_back("confident_voxels", c[1]);
+      }
+      return report;
+    };
   }
 
  private:

@@ -95,7 +95,7 @@ class Urpc : public StudentTeacherMethod {
     nets_.build(setup, false);
   }
 
-  StepReport step(const Batch& batch, const StepContext& context) override {
+  StepReader queue(const Batch& batch, const StepContext& context) override {
     const NetworkOutput output = nets_.student->forward_all(Variable(batch.image), {true, context.random});
     std::vector<Variable> heads{output.logits};
     heads.insert(heads.end(), output.auxiliary.begin(), output.auxiliary.end());
@@ -108,24 +108,25 @@ class Urpc : public StudentTeacherMethod {
       supervised = supervised.defined() ? supervised + terms.back().loss : terms.back().loss;
       unlabeled_heads.push_back(head.samples(batch.labeled, unlabeled));
     }
-    const double lambda = ramp_.at(context.iteration);
+    const StepNumber lambda = ramp_.in(context);
     const LossValue consistency = pyramid_consistency(unlabeled_heads);
     nets_.update((1.0 / kHeads) * supervised + lambda * consistency.loss, context.learning_rate);
-
-    double ce = 0, dice = 0;
-    for (const LossValue& term : terms) {
-      const std::vector<double> r = term.results.to_doubles();
-      ce += r[1] / kHeads;
-      dice += r[2] / kHeads;
-    }
-    const std::vector<double> r = consistency.results.to_doubles();
-    StepReport report{{"loss", 0.5 * (ce + dice) + lambda * r[0]},
-                      {"loss_ce", ce},
-                      {"loss_dice", dice},
-                      {"loss_consistency", r[0]},
-                      {"consistency_weight", lambda}};
-    for (size_t s = 1; s <= kHeads; ++s) report.emplace_back(text("consistency_", s), r[s]);
-    return report;
+    return [terms, of_heads = consistency.results, lambda] {
+      double ce = 0, dice = 0;
+      for (const LossValue& term : terms) {
+        const std::vector<double> r = term.results.to_doubles();
+        ce += r[1] / kHeads;
+        dice += r[2] / kHeads;
+      }
+      const std::vector<double> r = of_heads.to_doubles();
+      StepReport report{{"loss", 0.5 * (ce + dice) + lambda.now() * r[0]},
+                        {"loss_ce", ce},
+                        {"loss_dice", dice},
+                        {"loss_consistency", r[0]},
+                        {"consistency_weight", lambda.now()}};
+      for (size_t s = 1; s <= kHeads; ++s) report.emplace_back(text("consistency_", s), r[s]);
+      return report;
+    };
   }
 
  private:

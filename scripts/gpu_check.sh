@@ -58,13 +58,23 @@ fi
 # The same short run on both devices: the losses start equal and drift apart only by rounding.
 data=$work/data
 $semivox data synth --out $data --cases 6 --size 48x48x32 --seed 7
-short_run() {
+short_run() {  # NAME DEVICE ARGUMENTS...
   $semivox train --method bcp --data $data --labeled 2 --out "$work/$1" --network vnet --filters 8 --patch 32x32x32 \
-    --batch 4 --iterations 20 --seed 1337 --device "$1"
+    --batch 4 --iterations 20 --seed 1337 --device "$2" "${@:3}"
 }
-section "Short training, CPU" short_run cpu
-section "Short training, GPU" short_run cuda
+section "Short training, CPU" short_run cpu cpu
+section "Short training, GPU, iterations replayed as a CUDA graph" short_run cuda cuda
+section "Short training, GPU, iterations queued one by one" short_run queued cuda --graph false
 losses() { grep -o '"loss":[^,}]*' "$work/$1/metrics.jsonl" | cut -d: -f2; }
+compare_replay() {
+  paste <(losses queued) <(losses cuda) | awk '
+    { difference = ($1 > $2 ? $1 - $2 : $2 - $1) / ($1 > 1e-6 ? $1 : 1e-6)
+      printf "iteration %2d  queued %.8f  replayed %.8f  relative difference %.1e\n", NR, $1, $2, difference
+      if (difference > largest) largest = difference }
+    END {
+      if (NR < 20) { print "expected 20 losses from each run, found " NR; exit 1 }
+      if (largest > 1e-4) { print "losses differ by more than 1e-4"; exit 1 } }'
+}
 compare_losses() {
   paste <(losses cpu) <(losses cuda) | awk '
     { difference = ($1 > $2 ? $1 - $2 : $2 - $1) / ($1 > 1e-6 ? $1 : 1e-6)
@@ -74,13 +84,18 @@ compare_losses() {
       if (NR < 20) { print "expected 20 losses from each device, found " NR; exit 1 }
       if (first > 1e-4) { print "the first losses differ by more than 1e-4"; exit 1 } }'
 }
-section "Losses of the two runs" compare_losses
+section "Losses of CPU and GPU" compare_losses
+section "Losses of replayed and queued iterations" compare_replay
 
 section "Kernels" $semivox bench kernels
 section "Layers" $semivox bench layers
 for precision in f32 bf16; do
   section "Training step, $precision" $semivox bench step --network vnet --filters 16 --patch 112x112x80 --batch 2 \
     --iterations 20 --precision $precision --json "$work/step-$precision.json"
+done
+for graph in "" --graph; do
+  section "Iteration of BCP, bf16 $graph" $semivox bench step --method bcp --network vnet --filters 16 --patch 112x112x80 \
+    --batch 4 --iterations 20 --precision bf16 $graph --json "$work/bcp$graph.json"
 done
 
 # Layers that cuDNN does not take run on one thread per result: right, and far too slow to go unnoticed.

@@ -197,13 +197,13 @@ TEST_CASE("rcps views: sticky noise is that of the last view that drew some, ove
       if (own.noise > 0) {
         last = own.noise;
         last_stream = own.random;
-        CHECK(own.random.step == step);
-        CHECK(streams.insert({own.random.step, own.random.stream}).second);  // never the same twice
+        CHECK(own.random.step.now() == step);
+        CHECK(streams.insert({own.random.step.now(), own.random.stream}).second);  // never the same twice
       } else {
         ++repeated;
       }
       CHECK(found.noise == last);
-      CHECK(found.random.step == last_stream.step);
+      CHECK(found.random.step.now() == last_stream.step.now());
       CHECK(found.random.stream == last_stream.stream);
     }
   }

@@ -2,7 +2,9 @@
 #include <sys/mman.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <map>
+#include <vector>
 
 #include "tests/emulator/include/cuda_runtime.h"
 
@@ -64,30 +66,70 @@ DeviceMemory& device_memory() {
   return *memory;
 }
 
-/// While one is alive, device memory can be read and written.
-struct OpenMemory {
-  OpenMemory() { device_memory().protect(PROT_READ | PROT_WRITE); }
-  ~OpenMemory() { device_memory().protect(PROT_NONE); }
-};
+int open_scopes = 0;
 
 }  // namespace
 
-cudaError_t emulator::launch_kernel(dim3 grid, dim3 block, const std::function<void()>& kernel) {
-  const bool fits = grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x < (1u << 31) && grid.y < (1u << 16) &&
-                    grid.z < (1u << 16) && block.x >= 1 && block.y >= 1 && block.z >= 1 && block.z <= 64 &&
-                    size_t{block.x} * block.y * block.z <= 1024;
-  if (!fits) return cudaErrorInvalidConfiguration;
+emulator::OpenMemory::OpenMemory() {
+  if (open_scopes++ == 0) device_memory().protect(PROT_READ | PROT_WRITE);
+}
+emulator::OpenMemory::~OpenMemory() {
+  if (--open_scopes == 0) device_memory().protect(PROT_NONE);
+}
+
+using emulator::OpenMemory;
+
+/// Work of a captured stream, in order.
+struct CUgraph_st {
+  std::vector<std::function<cudaError_t()>> work;
+};
+struct CUgraphExec_st : CUgraph_st {};
+
+namespace {
+
+CUgraph_st* captured = nullptr;  // the graph of the capture that is under way
+
+/// Does the work, or keeps it for the graph.
+cudaError_t queue(std::function<cudaError_t()> work) {
+  if (captured == nullptr) return work();
+  captured->work.push_back(std::move(work));
+  return cudaSuccess;
+}
+
+cudaError_t run_kernel(dim3 grid, dim3 block, const std::function<void()>& kernel) {
   const OpenMemory open;
-  const std::string failure = launch(grid, block, kernel);
+  const std::string failure = emulator::launch(grid, block, kernel);
   if (failure.empty()) return cudaSuccess;
   last_failure = failure;
   return cudaErrorLaunchFailure;
 }
 
+}  // namespace
+
+cudaError_t emulator::launch_kernel(dim3 grid, dim3 block, std::function<void()> kernel) {
+  const bool fits = grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x < (1u << 31) && grid.y < (1u << 16) &&
+                    grid.z < (1u << 16) && block.x >= 1 && block.y >= 1 && block.z >= 1 && block.z <= 64 &&
+                    size_t{block.x} * block.y * block.z <= 1024;
+  if (!fits) return cudaErrorInvalidConfiguration;
+  return queue([=, kernel = std::move(kernel)] { return run_kernel(grid, block, kernel); });
+}
+
 cudaError_t cudaMalloc(void** block, size_t bytes) {
   *block = device_memory().take(bytes);
   if (*block == nullptr) return cudaErrorMemoryAllocation;
-  return cudaMemsetAsync(*block, 0xff, bytes, nullptr);
+  const OpenMemory open;
+  std::memset(*block, 0xff, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** block, size_t bytes) {
+  *block = std::malloc(bytes);
+  return *block == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* block) {
+  std::free(block);
+  return cudaSuccess;
 }
 
 cudaError_t cudaFree(void* block) {
@@ -95,15 +137,19 @@ cudaError_t cudaFree(void* block) {
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  const OpenMemory open;
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+  return queue([=] {
+    const OpenMemory open;
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  const OpenMemory open;
-  std::memset(to, value, bytes);
-  return cudaSuccess;
+  return queue([=] {
+    const OpenMemory open;
+    std::memset(to, value, bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -137,7 +183,45 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return captured == nullptr ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (captured != nullptr) return cudaErrorInvalidValue;
+  captured = new CUgraph_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = std::exchange(captured, nullptr);
+  return *graph == nullptr ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                          unsigned long long) {
+  *executable = new CUgraphExec_st{*graph};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  if (captured != nullptr) return cudaErrorStreamCaptureUnsupported;  // CUDA would make a part of it
+  const OpenMemory open;                                              // once for all
+  for (const auto& work : executable->work) {
+    if (const cudaError_t status = work(); status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
 
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 
@@ -153,6 +237,8 @@ const char* cudaGetErrorString(cudaError_t status) {
       return "invalid configuration argument";
     case cudaErrorLaunchFailure:
       return last_failure.c_str();
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
   }
   return "unknown error";
 }

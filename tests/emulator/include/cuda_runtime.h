@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -132,17 +133,21 @@ T atomicMax(T* address, std::type_identity_t<T> value) {
   return old;
 }
 
-// The runtime: one device, one stream; every call has ended when it returns.
+// The runtime: one device, one stream; every call has ended when it returns, unless the stream is captured.
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
-  cudaErrorLaunchFailure = 719
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900
 };
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 enum { cudaStreamNonBlocking = 1 };
 using cudaStream_t = struct CUstream_st*;
+using cudaGraph_t = struct CUgraph_st*;
+using cudaGraphExec_t = struct CUgraphExec_st*;
 struct cudaDeviceProp {
   char name[256];
   size_t totalGlobalMem;
@@ -168,15 +173,44 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t);
 
 namespace emulator {
-cudaError_t launch_kernel(dim3 grid, dim3 block, const std::function<void()>& kernel);
-}
+/// While one is alive, the host can read and write device memory, too, and launches need not open and close
+/// it.
+struct OpenMemory {
+  OpenMemory();
+  ~OpenMemory();
+  OpenMemory(const OpenMemory&) = delete;
+  OpenMemory& operator=(const OpenMemory&) = delete;
+};
+}  // namespace emulator
 
-/// `arguments` points to one value for every parameter of the kernel.
+/// Memory of the host; there is no other kind here.
+cudaError_t cudaMallocHost(void** block, size_t bytes);
+cudaError_t cudaFreeHost(void* block);
+
+/// A captured stream does not run its work but keeps it, with the arguments that it had, for the graph. As in
+/// CUDA it cannot be waited for.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                          unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+
+namespace emulator {
+/// Runs the kernel, or keeps it while the stream is captured.
+cudaError_t launch_kernel(dim3 grid, dim3 block, std::function<void()> kernel);
+}  // namespace emulator
+
+/// `arguments` points to one value for every parameter of the kernel, of which the launch takes copies.
 template <class... Parameters>
 cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void** arguments, size_t,
                              cudaStream_t) {
   return [&]<size_t... i>(std::index_sequence<i...>) {
-    return emulator::launch_kernel(grid, block, [=] { kernel(*static_cast<Parameters*>(arguments[i])...); });
+    return emulator::launch_kernel(grid, block,
+                                   [kernel, values = std::tuple(*static_cast<Parameters*>(arguments[i])...)] {
+                                     std::apply(kernel, values);
+                                   });
   }
   (std::index_sequence_for<Parameters...>{});
 }
