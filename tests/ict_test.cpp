@@ -56,7 +56,8 @@ TEST_CASE("ict: every sample is mixed by its own share") {
     const Tensor ta = narrow ? by_formula<float>(shape, a) : by_formula<double>(shape, a);
     const Tensor tb = narrow ? by_formula<float>(shape, b) : by_formula<double>(shape, b);
     const std::vector<double> shares{0, 0.25, 1};  // exact in both types
-    const std::vector<double> mixed = kernels::interpolate_samples(ta, tb, {shares.begin(), shares.end()}).to_doubles();
+    const std::vector<double> mixed =
+        kernels::interpolate_samples(ta, tb, {shares.begin(), shares.end()}).to_doubles();
     for (int64_t i = 0; i < shape.elements(); ++i) {
       const double share = shares[static_cast<size_t>(i / 8)];
       CHECK(mixed[static_cast<size_t>(channels_last(shape, i))] == (1 - share) * a(i) + share * b(i));
