@@ -119,7 +119,7 @@ Outcome plain_fecl(const Tensor& features, const Tensor& teacher, const Tensor& 
         add(own_gradient, i, f + j * width, g / o.temperature);
         add(own_gradient, j, f + i * width, g / o.temperature);
         const double x = dot(f + i * width, t + j * width);
-        if (m[i] == m[j] || x <= o.threshold) continue;
+        if (m[i] == m[j] || x <= o.threshold.now()) continue;
         out.cross -= std::log(1 - x + tiny);
         out.pairs += 1;
         add(cross_gradient, i, t + j * width, 1 / (1 - x + tiny));

@@ -152,24 +152,25 @@ TEST_CASE("ramps and thresholds over the training") {
                          Row{1500, 6.005467e-3, 0.53026707}, Row{3000, 2.865048e-2, 0.56950788},
                          Row{4500, 7.316156e-2, 0.64663971}, Row{5999, 9.968799e-2, 0.69314716}}) {
     CAPTURE(row.t);
-    CHECK(ua_mt.weight_at(row.t) == near(row.lambda, 1e-7));
+    CHECK(ua_mt.ramp.at(row.t) == near(row.lambda, 1e-7));
     CHECK(ua_mt_threshold(row.t, 6000) == near(row.threshold, 1e-8));
   }
   OptionReader reader(std::map<std::string, std::string>{{"rampup_length", "200"}});
   const ConsistencyOptions mean_teacher(reader);
-  CHECK(mean_teacher.weight_at(0) == near(6.737947e-4, 1e-7));
-  CHECK(mean_teacher.weight_at(149) == mean_teacher.weight_at(0));  // a staircase
-  CHECK(mean_teacher.weight_at(1000) == near(9.05e-4, 1e-3));
-  CHECK(mean_teacher.weight_at(15000) == near(2.865048e-2, 1e-6));
-  CHECK(mean_teacher.weight_at(29999) == near(9.9988e-2, 1e-5));
-  CHECK(mean_teacher.weight_at(30000) == 0.1);
+  CHECK(mean_teacher.ramp.at(0) == near(6.737947e-4, 1e-7));
+  CHECK(mean_teacher.ramp.at(149) == mean_teacher.ramp.at(0));  // a staircase
+  CHECK(mean_teacher.ramp.at(1000) == near(9.05e-4, 1e-3));
+  CHECK(mean_teacher.ramp.at(15000) == near(2.865048e-2, 1e-6));
+  CHECK(mean_teacher.ramp.at(29999) == near(9.9988e-2, 1e-5));
+  CHECK(mean_teacher.ramp.at(30000) == 0.1);
+  const auto mean_teacher_ema = [&](int64_t t) { return mean_teacher.ema_in({0, t, 0.01, nullptr}).now(); };
   // The teacher starts as a copy of the student and reaches the full decay after 100 iterations.
-  CHECK(mean_teacher.ema_at(0) == 0);
-  CHECK(mean_teacher.ema_at(1) == 0.5);
-  CHECK(mean_teacher.ema_at(2) == near(2.0 / 3, 1e-15));
-  CHECK(mean_teacher.ema_at(98) < 0.99);
-  CHECK(mean_teacher.ema_at(99) == near(0.99, 1e-15));
-  CHECK(mean_teacher.ema_at(5000) == 0.99);
+  CHECK(mean_teacher_ema(0) == 0);
+  CHECK(mean_teacher_ema(1) == 0.5);
+  CHECK(mean_teacher_ema(2) == near(2.0 / 3, 1e-15));
+  CHECK(mean_teacher_ema(98) < 0.99);
+  CHECK(mean_teacher_ema(99) == near(0.99, 1e-15));
+  CHECK(mean_teacher_ema(5000) == 0.99);
 }
 
 TEST_CASE("learning rates: step, and poly with the counter one behind") {

@@ -76,7 +76,7 @@ TEST_CASE("optimisers make PyTorch's steps") {
       double largest = 0;
       for (size_t step = 0; step < reference["gradients"].size(); ++step) {
         pair.set_gradients(reference["gradients"][step]);
-        optimizer->step(reference["learning_rates"][step]);
+        optimizer->step(reference["learning_rates"][step].get<double>());
         const std::vector<double> expected = c["weights"][step], found = pair.values();
         for (size_t i = 0; i < expected.size(); ++i)
           largest = std::max(largest, std::abs(found[i] - expected[i]));
