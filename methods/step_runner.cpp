@@ -5,18 +5,12 @@
 
 namespace semivox {
 
-namespace {
-
-// The first iteration chooses the libraries' algorithms and fills caches, the second one runs on them.
-constexpr int kPreparations = 2;
-
-}  // namespace
-
-StepRunner::StepRunner(Method& method, Device device, uint64_t seed, bool replay)
+StepRunner::StepRunner(Method& method, Device device, uint64_t seed, bool replay, int preparations)
     : method_(method),
       device_(device),
       seed_(seed),
-      replay_(replay && device.is_cuda() && method.replayable() && !profile_enabled()) {}
+      replay_(replay && device.is_cuda() && method.replayable() && !profile_enabled()),
+      preparations_(preparations) {}
 
 StepReport StepRunner::operator()(const Batch& batch, int64_t phase, int64_t iteration, double learning_rate,
                                   uint64_t step) {
@@ -24,7 +18,7 @@ StepReport StepRunner::operator()(const Batch& batch, int64_t phase, int64_t ite
   context_.iteration = iteration;
   learning_rate_ = learning_rate;
   step_ = step;
-  if (!replay_ || prepared_ < kPreparations) {
+  if (!replay_ || prepared_ < preparations_) {
     ++prepared_;
     Random random(seed_, step_);
     context_.learning_rate = learning_rate_;

@@ -10,12 +10,15 @@ namespace semivox {
 
 class StepRunner {
  public:
+  /// Iterations of a phase that are queued before one is recorded: the first chooses the libraries'
+  /// algorithms and fills caches, the second runs on them.
+  static constexpr int kPreparations = 2;
+
   /// Random numbers are those of `seed`. With `replay` iterations on a GPU are recorded, if the method allows
   /// it and no profile is being taken, which shows the operations one by one.
-  StepRunner(Method& method, Device device, uint64_t seed, bool replay);
+  StepRunner(Method& method, Device device, uint64_t seed, bool replay, int preparations = kPreparations);
 
-  /// One iteration of a phase, number `step` of the random numbers; the first iterations of a phase prepare
-  /// what is recorded then. Batches of one phase have one shape.
+  /// One iteration of a phase, number `step` of the random numbers. Batches of one phase have one shape.
   StepReport operator()(const Batch& batch, int64_t phase, int64_t iteration, double learning_rate,
                         uint64_t step);
 
@@ -30,7 +33,7 @@ class StepRunner {
   Device device_;
   uint64_t seed_;
   bool replay_;
-  int prepared_ = 0;  // iterations of this phase that were not recorded
+  int preparations_, prepared_ = 0;  // wanted, made
 
   // What a recorded iteration refers to.
   StepContext context_;

@@ -68,7 +68,9 @@ TEST_CASE("every method: iterations replayed as a CUDA graph equal queued ones")
     OptionReader options;
     if (!info.make(options)->replayable()) continue;
     CAPTURE(info.name);
-    const ReplayCase c{info.name, info.networks.empty() ? "vnet" : info.networks.front()};
+    const ReplayCase c{.method = info.name,
+                       .network = info.networks.empty() ? "vnet" : info.networks.front(),
+                       .preparations = StepRunner::kPreparations};
     const auto queued = train_with_replays(c, cuda, false, nothing);
     const auto replayed = train_with_replays(c, cuda, true, nothing);
     REQUIRE(replayed.size() == queued.size());

@@ -115,7 +115,7 @@ TEST_CASE("streams are handed out in call order and start anew with the iteratio
   for (uint64_t i = 0; i < 3; ++i) {
     const RandomStream stream = random.next();
     CHECK(stream.seed == 11);
-    CHECK(stream.step == 4);
+    CHECK(stream.step.now() == 4);
     CHECK(stream.stream == i);
     CHECK(again.next().uniform(9) == stream.uniform(9));
   }

@@ -16,10 +16,8 @@ struct ReplayCase {
   std::string network = "vnet";
   std::map<std::string, std::string> options = {};
   std::string optimizer = "sgd";
+  int preparations = 0;  ///< iterations of a phase before one is recorded and one is a replay
 };
-
-/// Iterations of each phase: two prepare, one is recorded, one is a replay.
-constexpr int64_t kReplayIterations = 4;
 
 /// Options that make every iteration differ from the one before, of those that the method has.
 inline std::map<std::string, std::string> moving_options(const MethodInfo& info) {
@@ -64,12 +62,13 @@ std::vector<std::vector<double>> train_with_replays(const ReplayCase& c, Device 
   setup.network.name = c.network;
   setup.network.filters = 2;
   setup.device = device;
-  setup.iterations = 2 * kReplayIterations;
+  const int64_t recorded = c.preparations, iterations = recorded + 2;  // of a phase
+  setup.iterations = 2 * iterations;
   setup.batch = c.method == "ict" ? 4 : 2;  // ICT mixes pairs
   setup.optimizer.name = c.optimizer;
   method->build(setup);
   const bool flat = make_network({.name = c.network})->divisor()[0] == 1;
-  StepRunner step(*method, device, 3, replay);
+  StepRunner step(*method, device, 3, replay, c.preparations);
   std::vector<std::vector<double>> numbers;
   const std::vector<Phase> phases = method->phases(setup);
   uint64_t done = 0;
@@ -78,13 +77,13 @@ std::vector<std::vector<double>> train_with_replays(const ReplayCase& c, Device 
       step.forget();
       method->begin_phase(static_cast<int64_t>(p));
     }
-    for (int64_t t = 0; t < kReplayIterations; ++t) {
-      [[maybe_unused]] const auto during = scope(replay && t == 2);
+    for (int64_t t = 0; t < iterations; ++t) {
+      [[maybe_unused]] const auto during = scope(replay && t == recorded);
       const Batch batch = replay_batch(phases[p], flat, ++done, device);
       const double learning_rate = 0.01 / static_cast<double>(t + 1);
       for (const auto& [name, value] : step(batch, static_cast<int64_t>(p), t, learning_rate, done))
         numbers.push_back({value});
-      if (t != 2) continue;
+      if (t != recorded) continue;
       const NoGrad no_grad;
       const Variable image(batch.image.samples(0, 1));
       numbers.push_back(method->student().forward(image, Pass{}).value().to_doubles());
