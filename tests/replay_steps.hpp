@@ -48,10 +48,12 @@ inline Batch replay_batch(const Phase& phase, bool flat, uint64_t number, Device
 }
 
 /// Trains a replayable method: every reported number, a prediction between two iterations of a phase, the
-/// weights and counters at the end. `scope(recorded)` gives something that lives during an iteration.
+/// weights and counters at the end. `scope(recorded)` gives something that lives during an
+/// iteration, and around all of them.
 template <class Scope>
 std::vector<std::vector<double>> train_with_replays(const ReplayCase& c, Device device, bool replay,
                                                     const Scope& scope) {
+  [[maybe_unused]] auto during = scope(false);
   const MethodInfo& info = find_method(c.method);
   std::map<std::string, std::string> set = moving_options(info);
   for (const auto& [name, value] : c.options) set[name] = value;
@@ -78,7 +80,7 @@ std::vector<std::vector<double>> train_with_replays(const ReplayCase& c, Device 
       method->begin_phase(static_cast<int64_t>(p));
     }
     for (int64_t t = 0; t < iterations; ++t) {
-      [[maybe_unused]] const auto during = scope(replay && t == recorded);
+      during = scope(replay && t == recorded);
       const Batch batch = replay_batch(phases[p], flat, ++done, device);
       const double learning_rate = 0.01 / static_cast<double>(t + 1);
       for (const auto& [name, value] : step(batch, static_cast<int64_t>(p), t, learning_rate, done))

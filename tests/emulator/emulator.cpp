@@ -140,8 +140,9 @@ std::string place(const Thread& thread) {
 }
 
 bool same_place(const Thread& a, const Thread& b) {
+  const char *file = a.where.file_name(), *other = b.where.file_name();
   return a.where.line() == b.where.line() && a.where.column() == b.where.column() &&
-         std::strcmp(a.where.file_name(), b.where.file_name()) == 0;
+         (file == other || std::strcmp(file, other) == 0);
 }
 
 /// What the threads of the block are doing, one part for each thing that some of them do.
