@@ -21,10 +21,16 @@ struct ReplayCase {
 
 /// Options that make every iteration differ from the one before, of those that the method has.
 inline std::map<std::string, std::string> moving_options(const MethodInfo& info) {
-  static const std::map<std::string, std::string> wanted{
-      {"rampup_unit", "1"}, {"rampup_length", "8"},   {"threshold_rampup", "8"},
-      {"passes", "2"},      {"epoch", "1"},           {"threshold_epochs", "8"},
-      {"pretrain", "0.5"},  {"noise_sticky", "true"}, {"negatives", "40"}};
+  static const std::map<std::string, std::string> wanted{{"rampup_unit", "1"},
+                                                         {"rampup_length", "8"},
+                                                         {"threshold_rampup", "8"},
+                                                         {"passes", "2"},
+                                                         {"epoch", "1"},
+                                                         {"threshold_epochs", "8"},
+                                                         {"pretrain", "0.5"},
+                                                         {"noise_sticky", "true"},
+                                                         {"negatives", "40"},
+                                                         {"discriminator_filters", "4"}};
   OptionReader reader;
   info.make(reader);
   std::map<std::string, std::string> set;
