@@ -1,10 +1,8 @@
 // A training iteration recorded as a CUDA graph: queued once by the host, then launched as a whole.
 //
-//   record    the host runs the iteration; its kernels are not run but collected, the graph is made and
-//             launched
-//   replay    the kept functions of engine/step_value.hpp calculate what has changed, one copy sends it to
-//   the
-//             device, one call launches the graph
+// To record it the host runs the iteration; its kernels are collected instead of run, made into a graph, and
+// launched. To replay it the kept functions of engine/step_value.hpp calculate what has changed, one copy
+// sends that to the device, one call launches the graph.
 //
 // A graph uses the addresses that it was recorded with, so every block of memory that the recorded iteration
 // asked for stays set aside for it. While one is recorded the host cannot see the device's results: a copy to
