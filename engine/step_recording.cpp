@@ -1,6 +1,6 @@
 #include "engine/step_recording.hpp"
 
-#include <cstring>
+#include <utility>
 
 #include "engine/cuda_runtime.hpp"
 #include "engine/step_value.hpp"

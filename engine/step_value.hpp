@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <type_traits>
+#include <vector>
 
 #include "engine/hd.hpp"
 #include "engine/tensor.hpp"
