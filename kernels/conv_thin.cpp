@@ -87,7 +87,11 @@ class Planes {
         const T* from = x + ((n * shape_.d + plane) * shape_.h + h) * shape_.w * shape_.c;
         for (int64_t c = 0; c < shape_.c; ++c) {
           float* to = values_.data() + ((k * (shape_.h + 2) + h + 1) * shape_.c + c) * pitch_ + 1;
-          for (int64_t w = 0; w < shape_.w; ++w) to[w] = static_cast<float>(from[w * shape_.c + c]);
+          if (shape_.c == 1) {  // without a stride the loop becomes vectors
+            for (int64_t w = 0; w < shape_.w; ++w) to[w] = static_cast<float>(from[w]);
+          } else {
+            for (int64_t w = 0; w < shape_.w; ++w) to[w] = static_cast<float>(from[w * shape_.c + c]);
+          }
         }
       }
     }
@@ -106,18 +110,18 @@ SEMIVOX_AVX512 void convolve_row(const Planes& planes, int64_t h, const Shape& i
                                  const float* weights /* (rows, Ci, 3, Co) */, const float* bias, float slope,
                                  int64_t out, T* y /* (W, Co) */) {
   const Vector<Lanes> zero = {}, b = bias != nullptr ? load<Lanes>(bias) : zero;
+  const float* rows[9 * kMostInputs];
+  const int64_t count_of_rows = planes.kernel_rows() * in.c;
+  for (int64_t r = 0; r < count_of_rows; ++r) rows[r] = planes.row(r / in.c, h, r % in.c);
   for (int64_t w = 0; w < in.w; w += kVoxels) {
     Vector<Lanes> sums[kVoxels];
     for (int i = 0; i < kVoxels; ++i) sums[i] = b;
-    for (int64_t r = 0; r < planes.kernel_rows(); ++r) {
-      for (int64_t c = 0; c < in.c; ++c) {
-        const float* x = planes.row(r, h, c) + w;
-        const float* taps = weights + (r * in.c + c) * 3 * out;
-        for (int k = 0; k < 3; ++k) {
-          const Vector<Lanes> tap = load<Lanes>(taps + k * out);
+    for (int64_t r = 0; r < count_of_rows; ++r) {
+      const float* x = rows[r] + w;
+      for (int k = 0; k < 3; ++k) {
+        const Vector<Lanes> tap = load<Lanes>(weights + (r * 3 + k) * out);
 #pragma GCC unroll 8
-          for (int i = 0; i < kVoxels; ++i) sums[i] += x[i + k] * tap;
-        }
+        for (int i = 0; i < kVoxels; ++i) sums[i] += x[i + k] * tap;
       }
     }
     const int64_t count = std::min<int64_t>(kVoxels, in.w - w);
