@@ -8,6 +8,7 @@
 #include "io/case_cache.hpp"
 #include "io/sampler.hpp"
 #include "io/slice_augment.hpp"
+#include "io/split.hpp"
 #include "methods/trainer.hpp"
 
 namespace semivox {

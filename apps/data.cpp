@@ -14,6 +14,7 @@
 #include "io/data_check.hpp"
 #include "io/dataset.hpp"
 #include "io/nifti.hpp"
+#include "io/split.hpp"
 #include "io/synth.hpp"
 #include "io/synth_slices.hpp"
 

@@ -10,6 +10,7 @@
 #include "apps/cached_data.hpp"
 #include "apps/run_config.hpp"
 #include "io/dataset.hpp"
+#include "io/split.hpp"
 #include "methods/method.hpp"
 #include "methods/sliding_window.hpp"
 #include "methods/weights.hpp"

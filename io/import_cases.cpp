@@ -6,9 +6,29 @@
 #include <set>
 
 #include "engine/error.hpp"
+#include "io/case_reader.hpp"
+#include "io/hdf5.hpp"
+#include "io/nifti.hpp"
 #include "io/parallel_cases.hpp"
 
 namespace semivox::io {
+namespace {
+
+/// Axes 0, 1, 2 become 2, 1, 0.
+template <class T>
+std::vector<T> reversed(const std::vector<T>& voxels, const Extent3& shape) {
+  std::vector<T> result(voxels.size());
+  for (int64_t i = 0; i < shape[0]; ++i) {
+    for (int64_t j = 0; j < shape[1]; ++j) {
+      for (int64_t k = 0; k < shape[2]; ++k) {
+        result[(k * shape[1] + j) * shape[0] + i] = voxels[(i * shape[1] + j) * shape[2] + k];
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
 
 namespace fs = std::filesystem;
 
@@ -83,6 +103,23 @@ void read_lists(const ImportOptions& options, const std::map<std::string, std::s
   for (const auto& [id, file] : cases) {
     if (!listed(lists.validation, id) && !listed(lists.test, id)) lists.order.push_back(id);
   }
+}
+
+void convert_hdf5(const std::string& id, const std::string& file, const ImportHdf5Options& options,
+                  const DatasetWriter& writer) {
+  Image image = read_hdf5_image(file);
+  image.geometry.spacing = {options.spacing, options.spacing, options.slice_spacing};
+  const Extent3 shape = image.shape;
+  const Extent3 turned{shape[2], shape[1], shape[0]};
+  if (options.reversed_axes) image = {turned, reversed(image.voxels, shape), image.geometry};
+  if (has_hdf5_labels(file)) {
+    LabelMap label = read_hdf5_labels(file, static_cast<int>(options.class_names.size()));
+    require_same_shape({id, {file}, file}, shape, label.shape);
+    label.geometry = image.geometry;
+    if (options.reversed_axes) label = {turned, reversed(label.voxels, shape), label.geometry};
+    write_nifti_labels(writer.label_path(id), label);
+  }
+  write_nifti_image(writer.image_path(id), image);
 }
 
 }  // namespace semivox::io

@@ -1,4 +1,5 @@
-// What the importers share: lists against files, and writing the cases that the lists name.
+// What the importers share: lists against files, writing the cases that the lists name, and HDF5 cases as
+// NIfTI files.
 #pragma once
 
 #include <functional>
@@ -29,5 +30,9 @@ void read_lists(const ImportOptions& options, const std::map<std::string, std::s
 /// Throws DataError for a case that is named twice and for an empty training list.
 void write_cases(DatasetLists lists, const ImportOptions& options,
                  const std::function<void(const std::string& id, const DatasetWriter&)>& convert);
+
+/// Writes image and label of one HDF5 case as NIfTI files of `writer`.
+void convert_hdf5(const std::string& id, const std::string& file, const ImportHdf5Options& options,
+                  const DatasetWriter& writer);
 
 }  // namespace semivox::io

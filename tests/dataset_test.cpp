@@ -12,6 +12,7 @@
 #include "io/hdf5.hpp"
 #include "io/nifti.hpp"
 #include "io/png.hpp"
+#include "io/split.hpp"
 #include "temporary_folder.hpp"
 
 using namespace semivox;

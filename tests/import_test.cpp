@@ -12,6 +12,7 @@
 #include "io/hdf5.hpp"
 #include "io/import_prepared.hpp"
 #include "io/nifti.hpp"
+#include "io/split.hpp"
 #include "run_program.hpp"
 #include "temporary_folder.hpp"
 

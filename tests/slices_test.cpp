@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "io/dataset.hpp"
+#include "io/split.hpp"
 #include "kernels/zoom.hpp"
 #include "methods/slice_prediction.hpp"
 #include "temporary_folder.hpp"

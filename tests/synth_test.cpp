@@ -12,6 +12,7 @@
 
 #include "engine/parallel.hpp"
 #include "io/case_cache.hpp"
+#include "io/split.hpp"
 #include "temporary_folder.hpp"
 
 using namespace semivox;

@@ -1,13 +1,10 @@
-#include "io/import.hpp"
-
 #include <algorithm>
 #include <filesystem>
 #include <map>
 
 #include "engine/error.hpp"
 #include "io/case_reader.hpp"
-#include "io/hdf5.hpp"
-#include "io/hdf5_cases.hpp"
+#include "io/import.hpp"
 #include "io/import_cases.hpp"
 #include "io/nifti.hpp"
 
@@ -15,40 +12,6 @@ namespace semivox::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Axes 0, 1, 2 become 2, 1, 0.
-template <class T>
-std::vector<T> reversed(const std::vector<T>& voxels, const Extent3& shape) {
-  std::vector<T> result(voxels.size());
-  for (int64_t i = 0; i < shape[0]; ++i) {
-    for (int64_t j = 0; j < shape[1]; ++j) {
-      for (int64_t k = 0; k < shape[2]; ++k) {
-        result[(k * shape[1] + j) * shape[0] + i] = voxels[(i * shape[1] + j) * shape[2] + k];
-      }
-    }
-  }
-  return result;
-}
-
-/// Writes one HDF5 case as NIfTI files.
-void convert_hdf5(const std::string& id, const std::string& file, const ImportHdf5Options& options,
-                  const DatasetWriter& writer) {
-  Image image = read_hdf5_image(file);
-  image.geometry.spacing = {options.spacing, options.spacing, options.slice_spacing};
-  const Extent3 shape = image.shape;
-  const Extent3 turned{shape[2], shape[1], shape[0]};
-  if (options.reversed_axes) image = {turned, reversed(image.voxels, shape), image.geometry};
-  if (has_hdf5_labels(file)) {
-    LabelMap label = read_hdf5_labels(file, static_cast<int>(options.class_names.size()));
-    require_same_shape({id, {file}, file}, shape, label.shape);
-    label.geometry = image.geometry;
-    if (options.reversed_axes) label = {turned, reversed(label.voxels, shape), label.geometry};
-    write_nifti_labels(writer.label_path(id), label);
-  }
-  write_nifti_image(writer.image_path(id), image);
-}
-
-// ACDC -----------------------------------------------------------------------------------------------------
 
 // Patients in the order of SSL4MIS' lists.
 constexpr int kTrainPatients[] = {99, 38, 50, 100, 58, 21, 49, 20, 72, 40, 60, 89, 4,  56, 98, 96, 31, 18,
@@ -132,45 +95,6 @@ std::vector<std::string> frame_names(const int (&patients)[N]) {
 }
 
 }  // namespace
-
-void import_hdf5(const ImportHdf5Options& options) {
-  require_folder(options.from);
-  const std::map<std::string, std::string> cases = hdf5_cases(options.from);
-  if (cases.empty())
-    throw DataError(text(options.from, ": no cases found, expected CASE.h5 or CASE/", kFieldFile));
-  DatasetLists lists{options.name, {"noNorm"}, options.class_names, 0, {}, {}, {}};
-  read_lists(options, cases, lists);
-  write_cases(lists, options, [&](const std::string& id, const DatasetWriter& writer) {
-    convert_hdf5(id, cases.at(id), options, writer);
-  });
-}
-
-void import_la(ImportOptions options) {
-  require_folder(options.from);
-  const auto use_list = [&](std::string& list, const char* name) {
-    const std::string beside = (fs::path(options.from) / name).string();
-    if (list.empty() && fs::exists(beside)) list = beside;
-  };
-  use_list(options.train, "train.list");
-  use_list(options.test, "test.list");
-  std::string from = options.from;
-  if (hdf5_cases(from).empty()) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(options.from)) {
-      if (!entry.is_directory() || hdf5_cases(entry.path().string()).empty()) continue;
-      if (from != options.from)
-        throw DataError(text(options.from, ": found cases in ", from, " and in ", entry.path().string(),
-                             ", expected one folder of cases"));
-      from = entry.path().string();
-    }
-  }
-  options.from = from;
-  ImportHdf5Options hdf5;
-  static_cast<ImportOptions&>(hdf5) = options;
-  hdf5.name = "LA";
-  hdf5.class_names = {"background", "left_atrium"};
-  hdf5.spacing = hdf5.slice_spacing = 0.625;
-  import_hdf5(hdf5);
-}
 
 void import_acdc(const ImportOptions& options) {
   const fs::path root = acdc_root(options.from);
