@@ -97,6 +97,13 @@ const CudaProbe& cuda_probe() {
   return probe;
 }
 
+/// True for a GPU that reads memory of the host that no CUDA call has allocated (HMM, address translation).
+bool reads_host_pages(int device_index) {
+  int found = 0;
+  SEMIVOX_CUDA_CALL(cudaDeviceGetAttribute(&found, cudaDevAttrPageableMemoryAccess, device_index));
+  return found != 0;
+}
+
 }  // namespace
 
 bool cuda_compiled() { return true; }
@@ -139,10 +146,11 @@ void copy_bytes(void* destination, Device destination_device, const void* source
     source_device = destination_device;
   }
   SEMIVOX_CUDA_CALL(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDefault, stream));
-  // Bytes of the host, which are never page-locked here, have been taken over when the call returns.
-  if (source_device.is_cuda() && destination_device != source_device) {
-    SEMIVOX_CUDA_CALL(cudaStreamSynchronize(stream));
-  }
+  // Bytes of the host, which are never page-locked here, have been taken over when the call returns, unless
+  // the GPU itself can read the host's pages.
+  const bool done = source_device.is_cuda() ? destination_device == source_device
+                                            : !reads_host_pages(destination_device.index);
+  if (!done) SEMIVOX_CUDA_CALL(cudaStreamSynchronize(stream));
 }
 
 void zero_bytes(void* destination, Device device, size_t bytes) {

@@ -10,10 +10,11 @@
 
 #include <cudnn.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,6 @@
 namespace semivox::kernels::cudnn {
 
 namespace {
-
-/// Scratch memory that an algorithm may ask for.
-constexpr int64_t kWorkspaceLimit = int64_t{1} << 29;
 
 enum class Pass { to_coarse, to_fine, weights };
 
@@ -53,15 +51,20 @@ std::string describe(Pass pass, const ConvGeometry& g, const Tensor& fine, const
               "x", g.kernel[2]);
 }
 
-void check(cudnnStatus_t status, const char* call, const char* file, int line, const std::string& what) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
+[[noreturn]] void fail(cudnnStatus_t status, const char* call, const char* file, int line,
+                       const std::string& what) {
   char details[512] = "";
   cudnnGetLastErrorString(details, sizeof details);
   throw InternalError(
       text(file, ":", line, ": ", call, ": ", cudnnGetErrorString(status), " ", details, " (", what, ")"));
 }
 
-#define SEMIVOX_CUDNN_CALL(call, what) check((call), #call, __FILE__, __LINE__, (what))
+// `what` is evaluated for a message alone.
+#define SEMIVOX_CUDNN_CALL(call, what)                                                                   \
+  do {                                                                                                   \
+    const cudnnStatus_t status_of_call = (call);                                                         \
+    if (status_of_call != CUDNN_STATUS_SUCCESS) fail(status_of_call, #call, __FILE__, __LINE__, (what)); \
+  } while (false)
 
 /// The library's handle for the device, queuing on the device's stream.
 cudnnHandle_t handle(int device_index) {
@@ -74,6 +77,20 @@ cudnnHandle_t handle(int device_index) {
     SEMIVOX_CUDNN_CALL(cudnnSetStream(made, cuda::stream(device_index)),
                        "device " + std::to_string(device_index));
     found = handles.emplace(device_index, made).first;
+  }
+  return found->second;
+}
+
+/// Scratch memory that an algorithm may ask for: a sixteenth of the device's. In f32 most algorithms turn
+/// both operands to channels-first there: 1.2 GiB for 16 channels at 112x112x96, batch 8.
+size_t workspace_limit(int device_index) {
+  static std::map<int, size_t> limits;
+  auto found = limits.find(device_index);
+  if (found == limits.end()) {
+    cudaDeviceProp properties{};
+    SEMIVOX_CUDA_CALL(cudaGetDeviceProperties(&properties, device_index));
+    const size_t share = properties.totalGlobalMem / 16;
+    found = limits.emplace(device_index, std::clamp(share, size_t{1} << 29, size_t{1} << 32)).first;
   }
   return found->second;
 }
@@ -149,38 +166,54 @@ void describe_operands(Plan& plan, Pass pass, const ConvGeometry& g, const Tenso
       what);
 }
 
+/// The library counts elements and strides in 32 bits; larger tensors are computed without it.
+bool too_large(const Shape& shape) { return shape.elements() > std::numeric_limits<int>::max(); }
+
 /// True when the library says that it cannot compute this shape in this layout, rather than that it failed.
 bool refused(cudnnStatus_t status) {
   const int category = CUDNN_STATUS_CATEGORY(static_cast<int>(status));
   return category == CUDNN_STATUS_NOT_SUPPORTED || category == CUDNN_STATUS_BAD_PARAM;
 }
 
-/// The fastest deterministic algorithm of the library's measurements (sorted by time), if it has one that
-/// takes the operands in this layout. f32 stays f32: measurements in another arithmetic (TF32) do not count.
+/// The deterministic algorithms of the library's measurements that take the operands in this layout, the
+/// fastest first, as the library sorts them. f32 stays f32: those that were measured in TF32 do not count,
+/// and those that know no other arithmetic, which it calls the default, run as exact ones.
 template <class Measurement>
-std::optional<AlgorithmCache::Choice> fastest(cudnnStatus_t status, const std::vector<Measurement>& measured,
-                                              int count, DType dtype, const std::string& what) {
-  if (refused(status)) return std::nullopt;
+std::vector<AlgorithmCache::Choice> admissible(cudnnStatus_t status, const std::vector<Measurement>& measured,
+                                               int count, DType dtype, const std::string& what) {
+  std::vector<AlgorithmCache::Choice> choices;
+  if (refused(status)) return choices;
   SEMIVOX_CUDNN_CALL(status, what);
   for (int i = 0; i < count; ++i) {
     const Measurement& m = measured[static_cast<size_t>(i)];
     if (m.status != CUDNN_STATUS_SUCCESS || m.determinism != CUDNN_DETERMINISTIC) continue;
-    if (m.memory > static_cast<size_t>(kWorkspaceLimit)) continue;
-    if (dtype == DType::f32 && m.mathType != CUDNN_FMA_MATH) continue;
-    return AlgorithmCache::Choice{static_cast<int>(m.algo), static_cast<int>(m.mathType)};
+    const bool exact = m.mathType == CUDNN_FMA_MATH || m.mathType == CUDNN_DEFAULT_MATH;
+    if (dtype == DType::f32 && !exact) continue;
+    const cudnnMathType_t math = dtype == DType::f32 ? CUDNN_FMA_MATH : m.mathType;
+    choices.push_back({static_cast<int>(m.algo), static_cast<int>(math)});
   }
-  return std::nullopt;
+  return choices;
+}
+
+/// Scratch memory to measure with: as much as an algorithm may ask for, on a full device less.
+Tensor measuring_space(Device device) {
+  for (auto bytes = static_cast<int64_t>(workspace_limit(device.index));; bytes /= 2) {
+    try {
+      return Tensor::empty({1, bytes, 1, 1, 1}, DType::u8, device, MemoryTag::workspace);
+    } catch (const OutOfMemory&) {
+      if (bytes <= int64_t{1} << 26) throw;
+    }
+  }
 }
 
 /// Measures on the operands themselves, overwriting the one that the pass computes.
-std::optional<AlgorithmCache::Choice> measure(const Plan& plan, Pass pass, const Tensor& fine,
-                                              const Tensor& coarse, const Tensor& weights,
-                                              const std::string& what) {
+std::vector<AlgorithmCache::Choice> measure(const Plan& plan, Pass pass, const Tensor& fine,
+                                            const Tensor& coarse, const Tensor& weights,
+                                            const std::string& what) {
   SEMIVOX_CUDNN_CALL(cudnnSetConvolutionMathType(plan.convolution, math_type(fine.dtype())), what);
   const cudnnHandle_t h = handle(fine.device().index);
-  const Tensor workspace =
-      Tensor::empty({1, kWorkspaceLimit, 1, 1, 1}, DType::u8, fine.device(), MemoryTag::workspace);
-  const auto bytes = static_cast<size_t>(kWorkspaceLimit);
+  const Tensor workspace = measuring_space(fine.device());
+  const auto bytes = static_cast<size_t>(workspace.elements());
   int count = 0;
   switch (pass) {
     case Pass::to_coarse: {
@@ -188,24 +221,24 @@ std::optional<AlgorithmCache::Choice> measure(const Plan& plan, Pass pass, const
       const auto status = cudnnFindConvolutionForwardAlgorithmEx(
           h, plan.fine, fine.raw(), plan.weights, weights.raw(), plan.convolution, plan.coarse, coarse.raw(),
           CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return fastest(status, measured, count, fine.dtype(), what);
+      return admissible(status, measured, count, fine.dtype(), what);
     }
     case Pass::to_fine: {
       std::vector<cudnnConvolutionBwdDataAlgoPerf_t> measured(CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT);
       const auto status = cudnnFindConvolutionBackwardDataAlgorithmEx(
           h, plan.weights, weights.raw(), plan.coarse, coarse.raw(), plan.convolution, plan.fine, fine.raw(),
           CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return fastest(status, measured, count, fine.dtype(), what);
+      return admissible(status, measured, count, fine.dtype(), what);
     }
     case Pass::weights: {
       std::vector<cudnnConvolutionBwdFilterAlgoPerf_t> measured(CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT);
       const auto status = cudnnFindConvolutionBackwardFilterAlgorithmEx(
           h, plan.fine, fine.raw(), plan.coarse, coarse.raw(), plan.convolution, plan.weights, weights.raw(),
           CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &count, measured.data(), workspace.raw(), bytes);
-      return fastest(status, measured, count, fine.dtype(), what);
+      return admissible(status, measured, count, fine.dtype(), what);
     }
   }
-  return std::nullopt;
+  return {};
 }
 
 /// Makes the plan run `choice`, and asks the library how much scratch memory that takes. False when it does
@@ -233,7 +266,7 @@ bool adopt(Plan& plan, Pass pass, AlgorithmCache::Choice choice, int device_inde
           static_cast<cudnnConvolutionBwdFilterAlgo_t>(choice.algorithm), &bytes);
       break;
   }
-  if (status != CUDNN_STATUS_SUCCESS || bytes > static_cast<size_t>(kWorkspaceLimit)) return false;
+  if (status != CUDNN_STATUS_SUCCESS || bytes > workspace_limit(device_index)) return false;
   plan.algorithm = choice.algorithm;
   plan.workspace_bytes = bytes;
   plan.usable = true;
@@ -271,16 +304,19 @@ void choose_algorithm(Plan& plan, Pass pass, const ConvGeometry& g, const Tensor
   const int device_index = fine.device().index;
   AlgorithmCache& known = cache(device_index);
   const auto remembered = known.find(shape);
-  if (!remembered || !adopt(plan, pass, *remembered, device_index)) {
-    const auto measured = measure(plan, pass, fine, coarse, weights, shape);
-    if (measured && adopt(plan, pass, *measured, device_index)) {
-      known.remember(shape, *measured);
-    } else {
-      std::fprintf(stderr,
-                   "note: cuDNN has no deterministic algorithm for this shape, it is computed without, "
-                   "slowly: %s\n",
-                   shape.c_str());
+  if (remembered) adopt(plan, pass, *remembered, device_index);
+  if (!plan.usable) {
+    for (const auto& choice : measure(plan, pass, fine, coarse, weights, shape)) {
+      if (!adopt(plan, pass, choice, device_index)) continue;
+      known.remember(shape, choice);
+      break;
     }
+  }
+  if (!plan.usable) {
+    std::fprintf(stderr,
+                 "note: cuDNN has no deterministic algorithm for this shape, it is computed without, "
+                 "slowly: %s\n",
+                 shape.c_str());
   }
   report_problem(known);
 }
@@ -302,7 +338,7 @@ const Plan& plan_for(Pass pass, const ConvGeometry& g, const Tensor& fine, const
   for (const auto& three : {g.kernel, g.stride, g.padding}) key.insert(key.end(), three.begin(), three.end());
   const std::lock_guard lock(plan_mutex());
   const auto [entry, fresh] = plans.try_emplace(std::move(key));
-  if (fresh) {
+  if (fresh && !too_large(f) && !too_large(c)) {
     try {
       describe_operands(entry->second, pass, g, fine, coarse);
       choose_algorithm(entry->second, pass, g, fine, coarse, weights);

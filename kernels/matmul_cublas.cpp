@@ -13,13 +13,18 @@ namespace semivox::kernels::cublas {
 
 namespace {
 
-void check(cublasStatus_t status, const char* call, const char* file, int line, const std::string& what) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
+[[noreturn]] void fail(cublasStatus_t status, const char* call, const char* file, int line,
+                       const std::string& what) {
   throw InternalError(
       text(file, ":", line, ": ", call, ": ", cublasGetStatusString(status), " (", what, ")"));
 }
 
-#define SEMIVOX_CUBLAS_CALL(call, what) check((call), #call, __FILE__, __LINE__, (what))
+// `what` is evaluated for a message alone.
+#define SEMIVOX_CUBLAS_CALL(call, what)                                                                   \
+  do {                                                                                                    \
+    const cublasStatus_t status_of_call = (call);                                                         \
+    if (status_of_call != CUBLAS_STATUS_SUCCESS) fail(status_of_call, #call, __FILE__, __LINE__, (what)); \
+  } while (false)
 
 /// Scratch memory of the library: what it takes by default on the largest GPUs.
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
@@ -55,9 +60,9 @@ cublasHandle_t handle(int device_index) {
 void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, double alpha, double beta,
             Tensor& c) {
   const MatmulSizes sizes(a, transpose_a, b, transpose_b, c);
-  const std::string what = text("product of ", a.shape().str(), " and ", b.shape().str());
+  const auto what = [&] { return text("product of ", a.shape().str(), " and ", b.shape().str()); };
   for (const int64_t size : {sizes.rows, sizes.columns, sizes.inner, a.shape().c, b.shape().c}) {
-    SEMIVOX_CHECK(size <= std::numeric_limits<int>::max(), what);
+    SEMIVOX_CHECK(size <= std::numeric_limits<int>::max(), what());
   }
   // The library counts rows along memory: to it our matrices are transposed, and c' = op(b)' op(a)'.
   const auto size = [](int64_t i) { return static_cast<int>(i); };
@@ -67,7 +72,7 @@ void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b
                                   size(sizes.columns), size(sizes.rows), size(sizes.inner), &alpha_f32,
                                   b.data<float>(), size(b.shape().c), a.data<float>(), size(a.shape().c),
                                   &beta_f32, c.data<float>(), size(c.shape().c)),
-                      what);
+                      what());
 }
 
 }  // namespace semivox::kernels::cublas

@@ -2,6 +2,7 @@
 # On a machine with an NVIDIA GPU: builds with CUDA, holds the GPU kernels against the CPU, runs them under
 # compute-sanitizer, trains the same short run on both devices, times kernels, layers and steps, and writes one report,
 # bench/results/<date>-<gpu>.md. Ends with an error when anything failed.
+# SEMIVOX_BUILD: a folder with semivox and semivox_tests built elsewhere, for a machine that cannot install what a build needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +10,7 @@ command -v nvidia-smi >/dev/null && gpu=$(nvidia-smi --query-gpu=name --format=c
   echo "gpu-check needs a machine with an NVIDIA GPU: nvidia-smi does not find one" >&2
   exit 1
 }
-build=build
+build=${SEMIVOX_BUILD:-build}
 semivox=$build/semivox
 work=runs/gpu-check
 rm -rf "$work"
@@ -34,8 +35,10 @@ section() {
   fi
 }
 
-cmake --preset default -DSEMIVOX_CUDA=ON
-cmake --build $build --parallel "$(nproc)"
+if [ -z "${SEMIVOX_BUILD:-}" ]; then
+  cmake --preset default -DSEMIVOX_CUDA=ON
+  cmake --build $build --parallel "$(nproc)" --target semivox semivox_tests
+fi
 
 printf '# GPU check: %s, %s\n' "$gpu" "$(date -u +%FT%TZ)" >"$report"
 section "Program and machine" $semivox info
@@ -46,10 +49,12 @@ section "Parity of GPU and CPU" $build/semivox_tests "${cuda_cases[@]}"
 
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
 if [ -n "$sanitizer" ]; then
-  for tool in memcheck racecheck; do
-    section "compute-sanitizer $tool" "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 20 \
-      $build/semivox_tests "${cuda_cases[@]}"
-  done
+  # Our own kernels: those of the libraries are many, slow to instrument and not ours to judge. The libraries also try calls
+  # that fail, and go on.
+  own=(--kernel-name kernel_substring=semivox --error-exitcode 9 --print-limit 20)
+  section "compute-sanitizer memcheck" "$sanitizer" --tool memcheck --report-api-errors no "${own[@]}" \
+    $build/semivox_tests "${cuda_cases[@]}"
+  section "compute-sanitizer racecheck" "$sanitizer" --tool racecheck "${own[@]}" $build/semivox_tests "${cuda_cases[@]}"
 else
   failures=$((failures + 1))
   printf '\n## compute-sanitizer\n\n**Not run**: it is not in the toolkit (Debian package cuda-sanitizer).\n' | say
@@ -98,8 +103,9 @@ for graph in "" --graph; do
     --batch 4 --iterations 20 --precision bf16 $graph --json "$work/bcp$graph.json"
 done
 
-# Layers that cuDNN does not take run on one thread per result: right, and far too slow to go unnoticed.
-if grep "no deterministic algorithm" "$report"; then failures=$((failures + 1)); fi
+# Layers that cuDNN does not take run on one thread per result: right, and far too slow to go unnoticed. The odd shapes of the
+# parity tests may.
+if sed '1,/^## Short training, GPU/d' "$report" | grep "no deterministic algorithm"; then failures=$((failures + 1)); fi
 
 echo
 echo "report: $report, $failures failed"
