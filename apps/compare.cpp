@@ -25,6 +25,7 @@ namespace {
 
 struct CompareArguments {
   std::vector<std::string> methods;
+  std::vector<std::string> seeds_typed;
   std::vector<int64_t> seeds;
   std::string out;
   bool save_predictions = false;
@@ -88,6 +89,15 @@ RunConfig config_of(RunConfig config, const std::string& method, int64_t seed) {
   return config;
 }
 
+/// `execute_run`; when it is stopped, the way to go on is this command.
+RunOutcome run_or_explain(const RunConfig& config, const RunRequest& request) {
+  try {
+    return execute_run(config, request);
+  } catch (const Interrupted& stopped) {
+    throw Interrupted(text(stopped.what(), "; the same command goes on"));
+  }
+}
+
 /// Trains unless the run is finished; resumes what is half done.
 nlohmann::json finished_run(const RunConfig& config, const std::string& method, int64_t seed,
                             const CompareArguments& arguments) {
@@ -101,7 +111,7 @@ nlohmann::json finished_run(const RunConfig& config, const std::string& method, 
             << std::endl;
   if (fs::exists(summary)) return read_summary(summary, settings);
 
-  const RunOutcome outcome = execute_run(config, request);
+  const RunOutcome outcome = run_or_explain(config, request);
   const TrainingResult& t = outcome.training;
   const bool trained = t.iterations > 0;  // not if `semivox train` has come to the end of this run before
   nlohmann::json json;
@@ -120,6 +130,17 @@ nlohmann::json finished_run(const RunConfig& config, const std::string& method, 
   }
   write_file(summary, json.dump(1) + "\n");  // last: with it the run counts as finished
   return json;
+}
+
+/// The seeds of --seeds, or train.seed. Throws UsageError as for train.seed.
+std::vector<int64_t> read_seeds(RunConfig config, const std::vector<std::string>& typed) {
+  if (typed.empty()) return {config.integer("train.seed", 0)};
+  std::vector<int64_t> seeds;
+  for (const std::string& word : typed) {
+    config.set("train.seed", word, "--seeds");
+    seeds.push_back(config.integer("train.seed", 0));
+  }
+  return seeds;
 }
 
 /// Throws UsageError for what cannot be compared, before anything is trained.
@@ -216,14 +237,15 @@ void add_compare_command(CLI::App& app) {
   command->add_option("--methods", arguments->methods, "methods, separated by commas")
       ->delimiter(',')
       ->required();
-  command->add_option("--seeds", arguments->seeds, "seeds, separated by commas [--seed]")->delimiter(',');
+  command->add_option("--seeds", arguments->seeds_typed, "seeds, separated by commas [--seed]")
+      ->delimiter(',');
   command->add_option("--out", arguments->out, "folder for one run folder per method and seed")->required();
   command->add_flag("--save-predictions", arguments->save_predictions,
                     "keep label maps and pictures of the validation cases");
   command->callback([arguments, options] {
     const RunConfig config = options->resolve();
     if (config.value("data.folder").empty()) throw UsageError("--data: missing");
-    if (arguments->seeds.empty()) arguments->seeds.push_back(config.integer("train.seed", 0));
+    arguments->seeds = read_seeds(config, arguments->seeds_typed);
     check_comparison(config, *arguments);
     std::vector<Row> rows;
     for (const std::string& method : arguments->methods) rows.emplace_back().method = method;

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "apps/commands.hpp"
@@ -24,8 +25,8 @@ namespace {
 struct SynthCommand {
   std::string out, size;  // size: default of the dimension when empty
   int64_t dims = 3, classes = 0, cases = 24;
-  uint64_t seed = 7;
-  double spacing = 0;  // 0: default of the dimension
+  int64_t seed = 7;
+  std::optional<double> spacing;  // default of the dimension
 };
 
 struct InspectCommand {
@@ -36,8 +37,8 @@ struct InspectCommand {
 void run_synth(const SynthCommand& command) {
   const auto with_defaults = [&](auto options) {
     options.cases = command.cases;
-    options.seed = command.seed;
-    if (command.spacing != 0) options.spacing = command.spacing;
+    options.seed = static_cast<uint64_t>(command.seed);
+    if (command.spacing) options.spacing = *command.spacing;
     if (command.size.empty()) return options;
     const auto size = parse_extent(command.size);
     if (!size) throw UsageError(text("--size: found '", command.size, "', expected voxels like 80x80x56"));
@@ -125,7 +126,9 @@ void add_data_command(CLI::App& app) {
       ->capture_default_str();
   synth->add_option("--size", made->size,
                     "Voxels along the three axes, 80x80x56; --dims 2: pixels x pixels x slices, 96x96x6");
-  synth->add_option("--seed", made->seed, "Seed; the same seed gives the same files")->capture_default_str();
+  synth->add_option("--seed", made->seed, "Seed; the same seed gives the same files")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 62));
   synth->add_option("--spacing", made->spacing, "Millimetres per voxel, 1.25; --dims 2: per pixel, 1.5");
   synth->callback([made] { run_synth(*made); });
 

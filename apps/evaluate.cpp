@@ -40,7 +40,10 @@ std::optional<std::string> case_of(const std::string& file) {
 /// beside its labels: pictures count where there is nothing else.
 std::map<std::string, std::string> label_files(const std::string& folder, const char* role) {
   namespace fs = std::filesystem;
-  if (!fs::is_directory(folder)) throw DataError(text(folder, ": the ", role, " folder does not exist"));
+  if (!fs::is_directory(folder)) {
+    throw DataError(text(folder, fs::exists(folder) ? ": is no folder" : ": not found", ", expected the ",
+                         role, " folder"));
+  }
   std::map<std::string, std::string> files;
   std::vector<fs::path> paths;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
@@ -131,6 +134,10 @@ Evaluation run_evaluate(const EvaluateOptions& options) {
     if (prediction.shape != reference.shape) {
       throw DataError(text(pair.prediction, ": shape ", extent(prediction.shape), ", but the reference ",
                            pair.reference, " is ", extent(reference.shape)));
+    }
+    if (options.conventions.units == Units::millimetre && !reference.geometry.known) {
+      throw DataError(
+          text(pair.reference, ": does not say how large a voxel is, expected NIfTI with --units mm"));
     }
     cases.push_back(evaluate_case(pair.name, prediction, reference, classes, options.conventions));
   }

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "apps/results.hpp"
+#include "engine/stop_signals.hpp"
 #include "io/batch.hpp"
 #include "io/nifti.hpp"
 #include "io/overlay.hpp"
@@ -34,11 +35,15 @@ Evaluation evaluate_final(Network& network, const RunPlan& plan, const CachedDat
                           const std::string& out, bool save_predictions) {
   const io::DatasetFolder& folder = plan.folder;
   EvaluationConventions conventions;
-  conventions.largest_component = plan.config.flag("window.largest_component");
+  conventions.largest_component = plan.largest_component;
   const std::string results = out + "/results";
   fs::create_directories(results);
   std::vector<CaseResult> cases;
   for (size_t i = 0; i < plan.split.validation.size(); ++i) {
+    if (StopSignals::stop_requested()) {
+      throw Interrupted(text("stopped after ", i, " of ", plan.split.validation.size(),
+                             " validation cases; the weights are saved in ", out, "/checkpoints"));
+    }
     const io::CaseFiles& files = folder.cases[static_cast<size_t>(plan.split.validation[i])];
     const io::CachedCase& cached = data.validation()[i];
     const Tensor host = predict_probabilities(network, io::whole_image(cached), plan.window).to(Device{});

@@ -9,6 +9,18 @@
 
 namespace semivox {
 
+namespace {
+
+/// What an option can be: "ent, mu or perr", nothing for numbers and free text.
+std::string choices(const OptionInfo& option) {
+  std::string list;
+  for (size_t i = 0; i < option.words.size(); ++i)
+    list += (i == 0 ? "" : i + 1 == option.words.size() ? " or " : ", ") + option.words[i];
+  return list;
+}
+
+}  // namespace
+
 void add_methods_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("methods", "List the methods and networks, with options and defaults");
@@ -27,13 +39,14 @@ void add_methods_command(CLI::App& app) {
       }
       for (const OptionInfo& option : reader.options()) {
         options.push_back({{"name", option.name}, {"default", option.value}, {"help", option.help}});
+        if (!option.words.empty()) options.back()["values"] = option.words;
         if (!*as_json) {
           std::cout << "    --set " << option.name << "=" << option.value
                     << std::string(option.name.size() + option.value.size() < 32
                                        ? 32 - option.name.size() - option.value.size()
                                        : 1,
                                    ' ')
-                    << option.help << "\n";
+                    << option.help << (option.words.empty() ? "" : " (" + choices(option) + ")") << "\n";
         }
       }
       list.push_back({{"name", info.name},

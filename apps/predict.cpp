@@ -19,6 +19,7 @@
 #include "engine/atomic_file.hpp"
 #include "engine/error.hpp"
 #include "engine/profile.hpp"
+#include "engine/stop_signals.hpp"
 #include "io/nifti.hpp"
 #include "io/overlay.hpp"
 #include "io/resample.hpp"
@@ -44,9 +45,22 @@ std::string output_path(const PredictOptions& options, const std::string& file) 
   return (fs::path(options.output) / file).string();
 }
 
-/// Fails before the work instead of after it, and never writes over a scan.
+/// True for the folders of a data set that hold its images and labels.
+bool is_part_of_dataset(const std::string& folder) {
+  std::error_code unknown;
+  fs::path path = fs::weakly_canonical(folder, unknown);
+  if (!path.has_filename()) path = path.parent_path();
+  const std::string name = path.filename().string();
+  return (name == "imagesTr" || name == "labelsTr") && is_dataset(path.parent_path().string());
+}
+
+/// Fails before the work instead of after it, and never writes over a scan or a reference.
 void prepare_output(const PredictOptions& options, const std::vector<InputCase>& cases, int64_t classes) {
   if (options.output.empty()) throw UsageError("--output: found '', expected a folder");
+  if (is_part_of_dataset(options.output)) {
+    throw UsageError(
+        text("--output: ", options.output, " holds files of a data set, expected another folder"));
+  }
   std::error_code error;
   fs::create_directories(options.output, error);
   if (error) throw DataError(text(options.output, ": cannot make the output folder: ", error.message()));
@@ -203,14 +217,24 @@ void run_predict(const PredictOptions& options) {
             << " classes, on " << device.name() << '\n';
   const double start = now_seconds();
   size_t number = 0, skipped = 0;
+  const StopSignals signals;
   for (const InputCase& one : cases) {
+    if (StopSignals::stop_requested()) {
+      throw Interrupted(text("stopped after ", number, " of ", cases.size(), " scans; in ", options.output,
+                             "; --continue leaves out what is finished"));
+    }
     std::cout << '[' << ++number << '/' << cases.size() << "] " << one.name << "  " << std::flush;
     if (options.skip_finished && fs::exists(output_path(options, one.name + ".nii.gz"))) {
       ++skipped;
       std::cout << "is finished" << std::endl;
       continue;
     }
-    std::cout << predict_case(options, windows, model, one) << std::endl;
+    try {
+      std::cout << predict_case(options, windows, model, one) << std::endl;
+    } catch (...) {
+      std::cout << std::endl;  // the message gets a line of its own
+      throw;
+    }
   }
   char seconds[32];
   std::snprintf(seconds, sizeof seconds, "%.1f s", now_seconds() - start);

@@ -228,13 +228,14 @@ void RunConfig::set_default(const std::string& key, const std::string& value) {
 }
 
 void RunConfig::read_file(const std::string& path) {
+  if (!std::filesystem::exists(path)) throw DataError(text(path, ": the configuration file does not exist"));
   if (!std::filesystem::is_regular_file(path))
-    throw DataError(text(path, ": the configuration file does not exist"));
+    throw DataError(text(path, ": found a folder or device, expected a configuration file"));
   toml::table table;
   try {
     table = toml::parse_file(path);
   } catch (const toml::parse_error& error) {
-    throw DataError(text(path, ":", error.source().begin.line, ": no TOML: ", error.description()));
+    throw UsageError(text(path, ":", error.source().begin.line, ": no TOML: ", error.description()));
   }
   for (const auto& [section, content] : table) {
     const std::string at = text(path, ":", content.source().begin.line);

@@ -118,13 +118,12 @@ Metadata run_metadata(const RunConfig& config, const std::map<std::string, std::
   return metadata;
 }
 
-void check_patch(const RunConfig& config, const NetworkOptions& network) {
-  const auto divisor = make_network(network)->divisor();
+void check_patch(const RunConfig& config, const std::array<int64_t, 3>& divisor, const std::string& network) {
   const auto patch = config.extent("train.patch");
   for (size_t axis = 0; axis < 3; ++axis) {
     if (patch[axis] % divisor[axis] == 0) continue;
     throw UsageError(text("train.patch: found ", config.value("train.patch"), ", expected multiples of ",
-                          extent_text(divisor), " for network ", network.name));
+                          extent_text(divisor), " for network ", network));
   }
 }
 
@@ -156,8 +155,11 @@ RunPlan plan_run(RunConfig config) {
                           plan.split.labeled.size(),
                           " labelled ones, expected some (--labeled, --unlabeled)"));
   }
-  check_patch(config, plan.setup.network);
+  const auto divisor = make_network(plan.setup.network)->divisor();
+  check_patch(config, divisor, plan.setup.network.name);
   plan.window = window_options(config, plan.data);
+  if (!plan.window.zoom_slices) check_windows(plan.window, divisor);
+  plan.largest_component = config.flag("window.largest_component");
   plan.split_by_name = {{"labeled", case_names(plan.folder, plan.split.labeled)},
                         {"unlabeled", case_names(plan.folder, plan.split.unlabeled)},
                         {"validation", case_names(plan.folder, plan.split.validation)}};

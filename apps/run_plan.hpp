@@ -26,7 +26,8 @@ struct RunPlan {
   MethodSetup setup;
   DataOptions data;
   io::Split split;
-  WindowOptions window;  ///< of the evaluation of the final weights
+  WindowOptions window;            ///< of the evaluation of the final weights
+  bool largest_component = false;  ///< likewise
   nlohmann::json split_by_name;
   Metadata metadata;  ///< of weights and checkpoints; its "run." entries decide the course of the run
 };

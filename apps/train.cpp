@@ -60,7 +60,14 @@ void add_train_command(CLI::App& app) {
     config.keep_options_of(config.value("train.method"), false);
     if (arguments->dry_run) return rehearse_run(config);
     if (arguments->request.folder.empty()) throw UsageError("--out: missing, expected a run folder");
-    report(execute_run(config, arguments->request), arguments->request.folder);
+    const std::string& folder = arguments->request.folder;
+    if (arguments->request.resume && !has_state(folder))
+      std::cout << folder << ": holds no state to resume" << std::endl;
+    try {
+      report(execute_run(config, arguments->request), folder);
+    } catch (const Interrupted& stopped) {
+      throw Interrupted(text(stopped.what(), "; --resume goes on"));
+    }
   });
 }
 

@@ -15,6 +15,7 @@
 #include "apps/run_plan.hpp"
 #include "engine/atomic_file.hpp"
 #include "engine/profile.hpp"
+#include "engine/stop_signals.hpp"
 
 namespace semivox {
 
@@ -41,6 +42,7 @@ class RunFolder {
       close(lock_);
       throw UsageError(text(path_, ": another process is training in this folder, expected another --out"));
     }
+    remove_stale_temporaries(path_);
   }
   ~RunFolder() {
     std::error_code not_there, not_empty;
@@ -59,6 +61,8 @@ class RunFolder {
 
 /// The state that a run continues from.
 std::string state_of(const std::string& folder) { return folder + "/checkpoints/latest.safetensors"; }
+
+std::string final_weights(const std::string& folder) { return folder + "/checkpoints/final.safetensors"; }
 
 CachedData read_data(const RunPlan& plan) {
   const double before = now_seconds();
@@ -122,11 +126,19 @@ void print_peak_memory(Device device) {
 
 }  // namespace
 
+bool has_state(const std::string& folder) { return fs::exists(state_of(folder)); }
+
 RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   RunPlan plan = plan_run(config);
+  const TrainerOptions options = trainer_options(plan, request);  // before anything is read or made
   const RunFolder run_folder(request);
-  if (request.resume && fs::exists(state_of(request.folder)))
+  const StopSignals signals;
+  if (request.resume && has_state(request.folder)) {
     check_same_run(state_of(request.folder), plan.metadata);
+  } else if (fs::exists(final_weights(request.folder))) {
+    throw DataError(text(state_of(request.folder), ": not found, expected it beside ",
+                         final_weights(request.folder), "; another --out starts a new run"));
+  }
 
   const Device device = plan.setup.device;
   CachedData data = prepare(plan);
@@ -137,7 +149,7 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
   reset_peak_memory(device);
   if (request.profile) enable_profile(true);
   RunOutcome outcome;
-  outcome.training = train(*plan.method, plan.setup, data, trainer_options(plan, request));
+  outcome.training = train(*plan.method, plan.setup, data, options);
   outcome.peak_memory = memory_statistics(device).peak_total;
   if (request.profile) {
     std::cout << profile_table();
@@ -153,6 +165,7 @@ RunOutcome execute_run(const RunConfig& config, const RunRequest& request) {
 
 void rehearse_run(const RunConfig& config) {
   RunPlan plan = plan_run(config);
+  trainer_options(plan, {});  // a real run's would be refused, too
   const Device device = plan.setup.device;
   CachedData data = prepare(plan);
   reset_peak_memory(device);

@@ -24,9 +24,12 @@ struct RunOutcome {
   std::optional<Evaluation> evaluation;  ///< of the final weights on the validation cases, if there are any
 };
 
+/// Whether the run folder holds a state that `resume` would continue from.
+bool has_state(const std::string& folder);
+
 /// Trains and evaluates. Leaves config.toml, split.json, environment.json, metrics.jsonl, checkpoints/ and
 /// results/ in the folder. A network that nobody named is the method's own. Throws UsageError when the folder
-/// holds a run already and `resume` is off.
+/// holds a run already and `resume` is off, Interrupted after a signal, with the state saved.
 RunOutcome execute_run(const RunConfig& config, const RunRequest& request);
 
 /// Makes two iterations of every phase on the first batches and prints what the training will take: peak

@@ -7,11 +7,16 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "engine/error.hpp"
 
 namespace semivox {
+
+namespace {
+constexpr std::string_view kMark = ".tmp-";  // between the final name and the process
+}
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   namespace fs = std::filesystem;
@@ -23,7 +28,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     throw DataError(text(path_, ": found a folder, device or pipe, expected a file or nothing"));
   const fs::path final_path(path_);
   folder_ = final_path.has_parent_path() ? final_path.parent_path().string() : ".";
-  temporary_ = text(folder_, "/.", final_path.filename().string(), ".tmp-", getpid());
+  temporary_ = text(folder_, "/.", final_path.filename().string(), kMark, getpid());
   descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail("create", errno);
 }
@@ -60,6 +65,18 @@ void AtomicFile::commit() {
   if (folder >= 0) {
     fsync(folder);
     close(folder);
+  }
+}
+
+void remove_stale_temporaries(const std::string& folder) {
+  std::error_code gone;
+  std::filesystem::recursive_directory_iterator entry(folder, gone), end;
+  for (; !gone && entry != end; entry.increment(gone)) {
+    const std::string name = entry->path().filename().string();
+    const size_t mark = name.rfind(kMark);
+    const bool ours = name.front() == '.' && mark != std::string::npos &&
+                      name.find_first_not_of("0123456789", mark + kMark.size()) == std::string::npos;
+    if (ours) unlink(entry->path().c_str());
   }
 }
 

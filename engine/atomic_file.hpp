@@ -39,6 +39,10 @@ class AtomicFile {
   bool committed_ = false;
 };
 
+/// Removes the temporary files that killed processes left in a folder and the folders in it. No process may
+/// be writing there.
+void remove_stale_temporaries(const std::string& folder);
+
 /// Writes `bytes` as the whole content of `path`, atomically.
 void write_file(const std::string& path, std::span<const std::byte> bytes);
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "engine/atomic_file.hpp"
 #include "engine/error.hpp"
@@ -11,7 +12,27 @@ namespace semivox::io {
 
 namespace fs = std::filesystem;
 
-DatasetWriter::DatasetWriter(const std::string& folder) : folder_(folder) {
+namespace {
+
+constexpr const char* kEnding = ".nii.gz";
+
+/// Throws DataError for a file in `part` of the folder that belongs to none of the cases.
+void refuse_other_files(const std::string& part, const std::set<std::string>& cases) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(part)) {
+    std::string name = entry.path().filename().string();
+    if (name.front() == '.') continue;
+    if (name.ends_with(kEnding)) name.erase(name.rfind(kEnding));
+    const std::string without_channel = name.substr(0, name.rfind('_'));
+    if (cases.contains(name) || cases.contains(without_channel)) continue;
+    throw DataError(
+        text(entry.path().string(), ": is no file of this data set, expected a new or empty folder"));
+  }
+}
+
+}  // namespace
+
+DatasetWriter::DatasetWriter(const std::string& folder, const std::vector<std::string>& cases)
+    : folder_(folder) {
   if (folder.empty()) throw UsageError("--out: found '', expected a folder");
   if (fs::exists(folder + "/dataset.json")) {
     throw DataError(
@@ -21,17 +42,18 @@ DatasetWriter::DatasetWriter(const std::string& folder) : folder_(folder) {
     std::error_code error;
     fs::create_directories(folder + name, error);
     if (error) throw DataError(text(folder, name, ": cannot be created: ", error.message()));
+    refuse_other_files(folder + name, {cases.begin(), cases.end()});
   }
 }
 
 std::string DatasetWriter::image_path(const std::string& id, int channel) const {
   char suffix[32];
-  std::snprintf(suffix, sizeof suffix, "_%04d.nii.gz", channel);
+  std::snprintf(suffix, sizeof suffix, "_%04d%s", channel, kEnding);
   return folder_ + "/imagesTr/" + id + suffix;
 }
 
 std::string DatasetWriter::label_path(const std::string& id) const {
-  return folder_ + "/labelsTr/" + id + ".nii.gz";
+  return folder_ + "/labelsTr/" + id + kEnding;
 }
 
 void DatasetWriter::finish(const DatasetLists& lists) const {
@@ -45,7 +67,7 @@ void DatasetWriter::finish(const DatasetLists& lists) const {
                                        {"channel_names", channels},
                                        {"labels", labels},
                                        {"numTraining", lists.cases},
-                                       {"file_ending", ".nii.gz"}};
+                                       {"file_ending", kEnding}};
   write_file(folder_ + "/dataset.json", dataset.dump(1) + "\n");
 }
 

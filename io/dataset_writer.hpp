@@ -20,9 +20,9 @@ struct DatasetLists {
 /// none, and the same command completes it.
 class DatasetWriter {
  public:
-  /// Makes DIR/imagesTr and DIR/labelsTr. Throws DataError when the folder cannot be made or already holds a
-  /// data set.
-  explicit DatasetWriter(const std::string& folder);
+  /// Makes DIR/imagesTr and DIR/labelsTr. Throws DataError when the folder cannot be made, already holds a
+  /// data set, or holds a file of another case than `cases`, which would become part of this one.
+  DatasetWriter(const std::string& folder, const std::vector<std::string>& cases);
 
   std::string image_path(const std::string& id, int channel = 0) const;  ///< imagesTr/ID_0000.nii.gz
   std::string label_path(const std::string& id) const;                   ///< labelsTr/ID.nii.gz

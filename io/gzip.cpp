@@ -31,11 +31,11 @@ std::vector<std::byte> GzipReader::read(int64_t count) {
     bytes.resize(before + step);
     const int got = gzread(file, bytes.data() + before, step);
     int code = Z_OK;
-    const char* reason = gzerror(file, &code);
+    std::string reason = gzerror(file, &code);
     if (code != Z_OK) {
-      throw DataError(text(path_, ": ", code == Z_ERRNO ? std::strerror(errno) : reason, " after ",
-                           before + static_cast<size_t>(std::max(got, 0)), " of ", count,
-                           " bytes of this part"));
+      if (code == Z_ERRNO) reason = std::strerror(errno);
+      if (reason.starts_with(path_ + ": ")) reason.erase(0, path_.size() + 2);  // zlib names the file, too
+      throw DataError(text(path_, ": ", reason, ", expected a whole gzip file"));
     }
     bytes.resize(before + static_cast<size_t>(got));
     if (static_cast<unsigned>(got) < step) break;

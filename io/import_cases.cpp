@@ -81,8 +81,8 @@ void write_cases(DatasetLists lists, const ImportOptions& options,
     }
   }
   if (lists.order.empty()) throw DataError(text(options.from, ": no case for training found"));
-  const DatasetWriter writer(options.out);
   const std::vector<std::string> all(unique.begin(), unique.end());
+  const DatasetWriter writer(options.out, all);
   lists.cases = static_cast<int64_t>(all.size());
   for_each_case(lists.cases, [&](int64_t i) { convert(all[static_cast<size_t>(i)], writer); });
   writer.finish(lists);

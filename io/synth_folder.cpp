@@ -19,16 +19,16 @@ std::string case_name(int64_t index) {
 
 void write_synth_folder(const std::string& folder, const SynthFolder& description,
                         const std::function<SynthCase(int64_t)>& make_case) {
-  const DatasetWriter writer(folder);
+  DatasetLists lists{
+      description.name, {description.channel}, description.class_names, description.cases, {}, {}, {}};
+  for (int64_t i = 0; i < description.cases; ++i) lists.order.push_back(case_name(i));
+  lists.validation.assign(lists.order.end() - description.cases / 3, lists.order.end());
+  const DatasetWriter writer(folder, lists.order);
   for_each_case(description.cases, [&](int64_t i) {
     const SynthCase made = make_case(i);
     write_nifti_stored(writer.image_path(case_name(i)), made.image);
     write_nifti_labels(writer.label_path(case_name(i)), made.label);
   });
-  DatasetLists lists{
-      description.name, {description.channel}, description.class_names, description.cases, {}, {}, {}};
-  for (int64_t i = 0; i < description.cases; ++i) lists.order.push_back(case_name(i));
-  lists.validation.assign(lists.order.end() - description.cases / 3, lists.order.end());
   writer.finish(lists);
 }
 

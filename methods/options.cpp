@@ -29,7 +29,7 @@ std::string OptionReader::lookup(const std::string& name, const std::string& fal
                                  const std::string& help) {
   const auto found = set_.find(name);
   const std::string value = found == set_.end() ? fallback : found->second;
-  options_.push_back({name, value, help});
+  options_.push_back({name, value, help, {}});
   return value;
 }
 
@@ -52,6 +52,7 @@ bool OptionReader::flag(const std::string& name, bool value, const std::string& 
 std::string OptionReader::word(const std::string& name, const std::string& value,
                                const std::vector<std::string>& words, const std::string& help) {
   const std::string chosen = lookup(name, value, help);
+  options_.back().words = words;
   if (std::find(words.begin(), words.end(), chosen) == words.end()) {
     std::string expected;
     for (const std::string& w : words) expected += (expected.empty() ? "" : ", ") + w;

@@ -11,7 +11,8 @@ namespace semivox {
 
 /// What `semivox methods` prints of an option.
 struct OptionInfo {
-  std::string name, value, help;  ///< value: in force, as text
+  std::string name, value, help;   ///< value: in force, as text
+  std::vector<std::string> words;  ///< all that it can be, where those are words
 };
 
 /// Hands a method its options from the values the user set; remembers all of them for listings and for

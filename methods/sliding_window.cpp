@@ -35,24 +35,8 @@ std::vector<float> axis_weights(int64_t patch, WindowOptions::Weighting weightin
   return weights;
 }
 
-void check(const WindowOptions& options, const Axes& divisor) {
-  if (options.batch < 1) throw UsageError(text("window batch: found ", options.batch, ", expected >= 1"));
-  if (options.whole_volume) return;
-  const Axes &p = options.patch, &s = options.stride;
-  for (int a = 0; a < 3; ++a) {
-    if (p[a] < 1 || p[a] % divisor[a] != 0) {
-      throw UsageError(text("patch: found ", p[0], "x", p[1], "x", p[2], ", expected multiples of ",
-                            divisor[0], "x", divisor[1], "x", divisor[2]));
-    }
-    if (s[a] < 1 || s[a] > p[a]) {
-      throw UsageError(text("stride: found ", s[0], "x", s[1], "x", s[2], ", expected 1 to ", p[0], "x", p[1],
-                            "x", p[2], " (the patch; a larger one leaves gaps)"));
-    }
-  }
-}
-
 Plan make_plan(const Axes& divisor, const Axes& shape, const WindowOptions& options) {
-  check(options, divisor);
+  check_windows(options, divisor);
   Plan plan;
   plan.shape = shape;
   for (int a = 0; a < 3; ++a) {
@@ -117,6 +101,22 @@ std::array<std::vector<float>, 3> axis_totals(const Plan& plan, bool mirror) {
 }
 
 }  // namespace
+
+void check_windows(const WindowOptions& options, const Axes& divisor) {
+  if (options.batch < 1) throw UsageError(text("window batch: found ", options.batch, ", expected >= 1"));
+  if (options.whole_volume) return;
+  const Axes &p = options.patch, &s = options.stride;
+  for (int a = 0; a < 3; ++a) {
+    if (p[a] < 1 || p[a] % divisor[a] != 0) {
+      throw UsageError(text("patch: found ", p[0], "x", p[1], "x", p[2], ", expected multiples of ",
+                            divisor[0], "x", divisor[1], "x", divisor[2]));
+    }
+    if (s[a] < 1 || s[a] > p[a]) {
+      throw UsageError(text("stride: found ", s[0], "x", s[1], "x", s[2], ", expected 1 to ", p[0], "x", p[1],
+                            "x", p[2], " (the patch; a larger one leaves gaps)"));
+    }
+  }
+}
 
 std::vector<int64_t> window_starts(int64_t size, int64_t patch, int64_t stride) {
   const int64_t last = size - patch;

@@ -30,6 +30,10 @@ struct WindowOptions {
 /// i = 0 ... ceil((size - patch) / stride).
 std::vector<int64_t> window_starts(int64_t size, int64_t patch, int64_t stride);
 
+/// Throws UsageError for a stride that leaves gaps, a patch that is no multiple of the network's divisor, or
+/// an empty batch.
+void check_windows(const WindowOptions& options, const std::array<int64_t, 3>& divisor);
+
 /// How many windows cover a volume of this shape, the mirrored ones not counted.
 int64_t window_count(const Network& network, const std::array<int64_t, 3>& shape,
                      const WindowOptions& options);

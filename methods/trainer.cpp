@@ -1,11 +1,11 @@
 #include "methods/trainer.hpp"
 
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 
 #include "engine/profile.hpp"
+#include "engine/stop_signals.hpp"
 #include "methods/run_log.hpp"
 #include "methods/step_runner.hpp"
 #include "methods/weights.hpp"
@@ -13,26 +13,6 @@
 namespace semivox {
 
 namespace {
-
-volatile std::sig_atomic_t stop_requested = 0;
-void request_stop(int) { stop_requested = 1; }
-
-/// Turns SIGINT and SIGTERM into a request that the loop sees between two iterations.
-class SignalScope {
- public:
-  SignalScope()
-      : interrupt_(std::signal(SIGINT, request_stop)), terminate_(std::signal(SIGTERM, request_stop)) {
-    stop_requested = 0;
-  }
-  ~SignalScope() {
-    std::signal(SIGINT, interrupt_);
-    std::signal(SIGTERM, terminate_);
-  }
-
- private:
-  void (*interrupt_)(int);
-  void (*terminate_)(int);
-};
 
 /// One call of `train`.
 class Run {
@@ -52,12 +32,13 @@ class Run {
     const double start = now_seconds();
     if (options_.resume && std::filesystem::exists(latest())) {
       progress_ = load_checkpoint(latest(), method_, options_.metadata);
+      check_progress();
     }
     const int64_t first = done();
     RunLog log(options_.folder + "/metrics.jsonl", first);
     ProgressLine line(first, setup_.iterations, options_.report_every);
     if (first > 0) line.message(text("resumed after iteration ", first));
-    const SignalScope signals;
+    const StopSignals signals;
 
     while (progress_.phase < static_cast<int64_t>(phases_.size())) {
       const Phase& phase = phases_[static_cast<size_t>(progress_.phase)];
@@ -70,11 +51,11 @@ class Run {
         const bool last = progress_.iteration == phase.iterations;
         if (options_.validate_every > 0 && (done() % options_.validate_every == 0 || last)) validate(line);
         if (options_.dump_every > 0 && done() % options_.dump_every == 0) dump();
-        if (stop_requested != 0) {
+        if (StopSignals::stop_requested()) {
           save_checkpoint(latest(), method_, progress_, options_.metadata);
           line.finish();
-          throw Interrupted(text("stopped after iteration ", done(), " of ", setup_.iterations, "; saved in ",
-                                 latest(), "; continue with --resume"));
+          throw Interrupted(
+              text("stopped after iteration ", done(), " of ", setup_.iterations, "; saved in ", latest()));
         }
         if (done() % options_.checkpoint_every == 0 && !last) {
           save_checkpoint(latest(), method_, progress_, options_.metadata);
@@ -97,6 +78,27 @@ class Run {
   std::string best_of(const Phase& phase) const {
     return text(checkpoints_, "/best_", phase.name, ".safetensors");
   }
+  /// Throws DataError for a state that is no state of this run.
+  void check_progress() const {
+    const auto count = static_cast<int64_t>(phases_.size());
+    const int64_t p = progress_.phase;
+    const int64_t most = p >= 0 && p < count ? phases_[static_cast<size_t>(p)].iterations : 0;
+    if (p < 0 || p > count || progress_.iteration < 0 || progress_.iteration > most) {
+      throw DataError(text(latest(), ": found iteration ", progress_.iteration, " of phase ", p,
+                           ", which this run of ", count, " phases has not"));
+    }
+    for (const double dice : {progress_.best_dice, progress_.best_phase_dice}) {
+      if (!(dice >= -1 && dice <= 1)) {
+        throw DataError(
+            text(latest(), ": found a best validation Dice of ", dice, ", expected 0 to 1, or -1"));
+      }
+    }
+    for (const auto& [name, optimizer] : method_.optimizers()) {
+      if (optimizer->steps() >= 0) continue;
+      throw DataError(text(latest(), ": found ", optimizer->steps(), " steps of the optimizer of ", name));
+    }
+  }
+
   bool in_last_phase() const { return progress_.phase + 1 == static_cast<int64_t>(phases_.size()); }
 
   /// Iterations done over all phases.

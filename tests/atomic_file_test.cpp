@@ -34,6 +34,17 @@ TEST_CASE("AtomicFile: without commit nothing changes and nothing is left") {
   CHECK(folder.entries() == 1);
 }
 
+TEST_CASE("AtomicFile: what killed processes left can be cleared away, and nothing else is") {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "checkpoints");
+  for (const char* name : {".a.txt.tmp-12", "checkpoints/.b.tmp-7", ".c.tmp-x", "d.tmp-12", "a.txt"})
+    write_bytes(folder / name, "x");
+  remove_stale_temporaries(folder / "");
+  CHECK_FALSE(std::filesystem::exists(folder / ".a.txt.tmp-12"));
+  CHECK_FALSE(std::filesystem::exists(folder / "checkpoints/.b.tmp-7"));
+  CHECK(folder.entries() == 4);
+}
+
 TEST_CASE("AtomicFile: a library may write to the temporary name") {
   const TemporaryFolder folder;
   AtomicFile file(folder / "a.txt");

@@ -193,6 +193,7 @@ TEST_CASE("dataset: broken splits.json") {
   CHECK(mentions(set.error_with_splits(R"({"validation": ["a"], "test": ["a"]})"), file, "'a'", "both"));
   CHECK(mentions(set.error_with_splits(R"({"validation": ["d"]})"), file, "'d'", "no label"));
   CHECK(mentions(set.error_with_splits(R"({"order": ["a"], "validation": ["a"]})"), file, "no case is left"));
+  CHECK(mentions(set.error_with_splits(R"({"validaton": ["a"]})"), file, "'validaton'", "validation"));
   CHECK(set.error_with_splits(R"({"order": ["a", "b"]})") == "");
 }
 

@@ -12,6 +12,7 @@
 
 #include "apps/results.hpp"
 #include "io/nifti.hpp"
+#include "io/png.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace semivox;
@@ -206,9 +207,17 @@ TEST_CASE("evaluate: bad input is named, and nothing is written") {
     folders.write("prediction/a.nii", {1, 0, 0, 0, 0, 0, 0, 0, 0, 0});
     CHECK(mentions(message(), "prediction/a.nii", "prediction/a.nii.gz"));
   }
+  SUBCASE("millimetres without a voxel size") {
+    folders.options.conventions.units = Units::millimetre;
+    for (const std::string& role : {folders.options.prediction, folders.options.reference}) {
+      for (const char* name : {"/a.nii.gz", "/b.nii.gz"}) std::filesystem::remove(role + name);
+      io::write_png(role + "/a.png", {.height = 1, .width = 2, .channels = 1, .pixels = {0, 1}});
+    }
+    CHECK(mentions(message(), "reference/a.png", "how large a voxel is", "--units mm"));
+  }
   SUBCASE("missing folder") {
     folders.options.reference = folders.folder / "nowhere";
-    CHECK(mentions(message(), "nowhere", "reference folder does not exist"));
+    CHECK(mentions(message(), "nowhere", "not found", "reference folder"));
   }
   SUBCASE("empty folder") {
     std::filesystem::create_directory(folders.folder / "empty");

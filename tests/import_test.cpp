@@ -197,6 +197,11 @@ TEST_CASE("import: ACDC from the challenge's folders and from volumes in HDF5") 
                  }),
                  "patient090", "1 annotated", "expected 2"));
 
+  fs::remove(folder / "out/dataset.json");  // as if it had not come to its end
+  fs::remove_all(folder / "from/training/patient090");
+  CHECK(mentions(data_error([&] { import_acdc(options); }), "out/", "patient090_frame0",
+                 "no file of this data set"));
+
   const LabelMap label = stripes({3, 5, 6}, 4);
   fs::create_directories(folder / "h5/data");
   write_hdf5_case(folder / "h5/data/patient099_frame01.h5", wave({3, 5, 6}, 1), &label);

@@ -271,6 +271,13 @@ TEST_CASE("predict: what cannot work is one message, an exit code and no output"
     fs::create_directory(place.input);
     words = {"empty", ".nii.gz"};
   }
+  SUBCASE("the labels of a data set as output") {
+    fs::create_directories(folder + "set/labelsTr");
+    write_bytes(folder + "set/dataset.json", "{}");
+    place.output = folder + "set/labelsTr/";
+    exit_code = 2;
+    words = {"set/labelsTr", "holds files of a data set"};
+  }
   SUBCASE("truncated scan") {
     const std::string bytes = read_bytes(place.input);
     write_bytes(place.input, bytes.substr(0, bytes.size() / 2));

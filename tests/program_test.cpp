@@ -16,6 +16,7 @@
 #include <sstream>
 #include <thread>
 
+#include "engine/safetensors.hpp"
 #include "io/nifti.hpp"
 #include "io/synth.hpp"
 #include "tests/program_process.hpp"
@@ -190,11 +191,18 @@ TEST_CASE("program: what cannot be trained is refused before the training") {
   refused(train("dtc", 8) + " --dims 2" + out, "dtc", "no network for slices");
   refused(train("supervised", 8) + " --unlabeled some" + out, "data.unlabeled", "'some'");
   refused(train("supervised", 8) + " --lr inf" + out, "train.lr", "'inf'");
+  for (const std::string dry : {"", " --dry-run"}) {
+    refused(train("supervised", 8) + dry + " --stride 64x64x64" + out, "stride", "64x64x64", "32x32x16");
+    refused(train("supervised", 8) + dry + " --set window.largest_component=maybe" + out,
+            "window.largest_component", "'maybe'");
+    refused(train("supervised", 8) + dry + " --report-every 0" + out, "train.report_every", "'0'");
+  }
   const std::string compare = text("compare --data ", data_set(), " --labeled 2 --filters 4 --patch 32x32x16",
                                    " --iterations 2 --batch 2 --device cpu", out);
   refused(compare + " --methods supervised,dtc --network vnet", "dtc", "vnet_sdf");
   refused(compare + " --methods supervised,supervised", "--methods", "twice");
   refused(compare + " --methods supervised --seeds 1,1", "--seeds", "twice");
+  refused(compare + " --methods supervised --seeds 99999999999999999999", "--seeds", "99999999999999999999");
   CHECK_FALSE(fs::exists(folder / "out"));
 }
 
@@ -324,6 +332,7 @@ TEST_CASE("program: SIGTERM saves the state, and --resume insists on the same se
   CHECK(stopped.exit_code == 5);
   CHECK(lines_in(stopped.error) == 1);
   CHECK(mentions(stopped.error, "stopped after iteration", "latest.safetensors", "--resume"));
+  write_bytes(out + "/checkpoints/.final.safetensors.tmp-1234", "what a killed process leaves");
 
   const std::string config = read_bytes(out + "/config.toml"), metrics = read_bytes(out + "/metrics.jsonl");
   const Outcome other = run(folder, arguments + " --resume --lr 0.02 --out " + out);
@@ -348,6 +357,20 @@ TEST_CASE("program: SIGTERM saves the state, and --resume insists on the same se
   INFO(resumed.error);
   CHECK(resumed.exit_code == 0);
   CHECK(read_bytes(out + kFinal) == read_bytes(folder / ("whole" + kFinal)));
+  CHECK_FALSE(fs::exists(out + "/checkpoints/.final.safetensors.tmp-1234"));
+
+  const std::string latest = out + "/checkpoints/latest.safetensors";
+  SafetensorsFile state = read_safetensors(latest);
+  state.metadata["progress.phase"] = "-1";
+  write_safetensors(latest, state);
+  const Outcome edited = run(folder, arguments + " --resume --out " + out);
+  CHECK(edited.exit_code == 3);
+  CHECK(mentions(edited.error, "latest.safetensors", "phase -1"));
+
+  fs::remove(latest);
+  const Outcome gone = run(folder, arguments + " --resume --out " + out);
+  CHECK(gone.exit_code == 3);
+  CHECK(mentions(gone.error, "latest.safetensors", "not found", "final.safetensors"));
 }
 
 // Bad input ---------------------------------------------------------------------------------------------
