@@ -1,4 +1,5 @@
 #include <iostream>
+#include <utility>
 
 #include "apps/commands.hpp"
 
@@ -6,7 +7,8 @@ namespace semivox {
 
 Device choose_device(const std::string& word) {
   const Device device = parse_device(word);
-  if (word == "auto" && cuda_compiled() && !device.is_cuda()) {
+  static bool said = false;  // once for the many runs of a comparison
+  if (word == "auto" && cuda_compiled() && !device.is_cuda() && !std::exchange(said, true)) {
     std::cerr << "semivox: running on the CPU (" << cuda_unavailable_reason() << ")\n";
   }
   return device;

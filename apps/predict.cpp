@@ -315,12 +315,15 @@ void add_predict_command(CLI::App& app) {
           "--stride", [options](const std::string& word) { options->windows.stride = *parse_extent(word); },
           "Step between windows, DxHxW (default: a quarter of the patch; the papers' for LA: 18x18x4)")
       ->check(extent);
-  const std::map<std::string, WindowOptions::Weighting> weightings{
-      {"uniform", WindowOptions::Weighting::uniform}, {"gaussian", WindowOptions::Weighting::gaussian}};
   command
-      ->add_option("--weighting", options->windows.weighting,
-                   "Of a window's voxels: uniform (default) or gaussian")
-      ->transform(CLI::CheckedTransformer(weightings));
+      ->add_option_function<std::string>(
+          "--weighting",
+          [options](const std::string& word) {
+            options->windows.weighting =
+                word == "gaussian" ? WindowOptions::Weighting::gaussian : WindowOptions::Weighting::uniform;
+          },
+          "Of a window's voxels: uniform (default) or gaussian")
+      ->check(CLI::IsMember({"uniform", "gaussian"}));
   command->add_option("--window-batch", options->windows.batch, "Windows per forward pass (default 1)")
       ->check(CLI::Range(1, 65536));
   command->add_flag("--whole-volume", options->windows.whole_volume, "The whole scan as one window");
@@ -336,9 +339,14 @@ void add_predict_command(CLI::App& app) {
   command->add_flag("--overlay", options->overlay, "Write CASE.png");
   command->add_flag("--continue", options->skip_finished, "Leave out cases whose CASE.nii.gz is there");
   command->add_option("--device", options->device, "auto (default), cpu, cuda or cuda:<index>");
-  const std::map<std::string, DType> precisions{{"f32", DType::f32}, {"bf16", DType::bf16}};
-  command->add_option("--precision", options->precision, "f32 (default) or bf16")
-      ->transform(CLI::CheckedTransformer(precisions));
+  command
+      ->add_option_function<std::string>(
+          "--precision",
+          [options](const std::string& word) {
+            options->precision = word == "bf16" ? DType::bf16 : DType::f32;
+          },
+          "f32 (default) or bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}));
   command->callback([options] { run_predict(*options); });
 }
 

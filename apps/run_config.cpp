@@ -331,6 +331,12 @@ std::map<std::string, std::string> RunConfig::method_options() const {
   return options;
 }
 
+std::map<std::string, std::string> RunConfig::method_origins() const {
+  std::map<std::string, std::string> origins;
+  for (const auto& [name, setting] : method_) origins[name] = setting.origin;
+  return origins;
+}
+
 std::string RunConfig::toml(const std::map<std::string, std::string>& method_options) const {
   std::string out, section;
   for (const Setting& s : settings_) {

@@ -54,6 +54,9 @@ class RunConfig {
   /// The options of the method that were set, without the "method." in front.
   std::map<std::string, std::string> method_options() const;
 
+  /// Where these were set.
+  std::map<std::string, std::string> method_origins() const;
+
   /// The configuration as TOML, with the method's options as given.
   std::string toml(const std::map<std::string, std::string>& method_options) const;
 

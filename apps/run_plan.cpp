@@ -138,7 +138,7 @@ RunPlan plan_run(RunConfig config) {
   const Device device = choose_device(config.value("train.device"));
   RunPlan plan;
   plan.info = &find_method(config.value("train.method"));
-  OptionReader reader(config.method_options());
+  OptionReader reader(config.method_options(), config.method_origins());
   plan.method = plan.info->make(reader);
   reader.finish("method " + plan.info->name);
   for (const OptionInfo& option : reader.options()) plan.method_options[option.name] = option.value;

@@ -126,6 +126,7 @@ CaseReport inspect_case(const CaseFiles& files, int classes, GeometryCheck geome
   collect(report.problems, [&] {
     const std::vector<Image> channels = read_case_channels(files);
     image = channels.front();
+    report.channels = channels.size();
     report.shape = image.shape;
     report.spacing = image.geometry.spacing;
     report.spacing_known = image.geometry.known;
@@ -162,8 +163,14 @@ CaseReport inspect_case(const CaseFiles& files, int classes, GeometryCheck geome
 std::vector<CaseReport> inspect_dataset(const DatasetFolder& folder, GeometryCheck geometry) {
   const auto count = static_cast<int64_t>(folder.cases.size());
   std::vector<CaseReport> reports(folder.cases.size());
-  for_each_case(count,
-                [&](int64_t i) { reports[i] = inspect_case(folder.cases[i], folder.classes(), geometry); });
+  for_each_case(count, [&](int64_t i) {
+    reports[i] = inspect_case(folder.cases[i], folder.classes(), geometry);
+    if (reports[i].channels != 0 && reports[i].channels != folder.channels.size()) {
+      reports[i].problems.push_back(text(folder.cases[i].images.front(), ": ", reports[i].channels,
+                                         " channels, expected ", folder.channels.size(),
+                                         " as dataset.json names them"));
+    }
+  });
   return reports;
 }
 

@@ -14,6 +14,7 @@ namespace semivox::io {
 struct CaseReport {
   std::string id;
   bool labeled = false;
+  size_t channels = 0;  ///< of the files; 0 when they cannot be read
   Extent3 shape{0, 0, 0};
   bool spacing_known = false;
   std::array<double, 3> spacing{1, 1, 1};     ///< mm

@@ -10,20 +10,25 @@ namespace semivox {
 namespace {
 
 template <class T>
-T parse(const std::string& name, const std::string& value, const char* expected, T lowest, T highest) {
+T parse(const std::string& option, const std::string& value, const char* expected, T lowest, T highest) {
   T parsed{};
   const char* end = value.data() + value.size();
   const auto [position, error] = std::from_chars(value.data(), end, parsed);
   if (error != std::errc() || position != end) {
-    throw UsageError(text("option ", name, ": found '", value, "', expected ", expected));
+    throw UsageError(text(option, ": found '", value, "', expected ", expected));
   }
   if (!(parsed >= lowest && parsed <= highest)) {
-    throw UsageError(text("option ", name, ": found ", value, ", expected ", lowest, " to ", highest));
+    throw UsageError(text(option, ": found ", value, ", expected ", lowest, " to ", highest));
   }
   return parsed;
 }
 
 }  // namespace
+
+std::string OptionReader::located(const std::string& name) const {
+  const auto origin = origins_.find(name);
+  return text(origin == origins_.end() ? "" : origin->second + ": ", "option ", name);
+}
 
 std::string OptionReader::lookup(const std::string& name, const std::string& fallback,
                                  const std::string& help) {
@@ -37,12 +42,12 @@ double OptionReader::number(const std::string& name, double value, const std::st
                             double highest) {
   char exact[64];  // shortest text that reads back equal
   const auto end = std::to_chars(exact, exact + sizeof exact, value).ptr;
-  return parse<double>(name, lookup(name, {exact, end}, help), "a number", lowest, highest);
+  return parse<double>(located(name), lookup(name, {exact, end}, help), "a number", lowest, highest);
 }
 
 int64_t OptionReader::integer(const std::string& name, int64_t value, const std::string& help, int64_t lowest,
                               int64_t highest) {
-  return parse<int64_t>(name, lookup(name, text(value), help), "an integer", lowest, highest);
+  return parse<int64_t>(located(name), lookup(name, text(value), help), "an integer", lowest, highest);
 }
 
 bool OptionReader::flag(const std::string& name, bool value, const std::string& help) {
@@ -56,7 +61,7 @@ std::string OptionReader::word(const std::string& name, const std::string& value
   if (std::find(words.begin(), words.end(), chosen) == words.end()) {
     std::string expected;
     for (const std::string& w : words) expected += (expected.empty() ? "" : ", ") + w;
-    throw UsageError(text("option ", name, ": found '", chosen, "', expected one of ", expected));
+    throw UsageError(text(located(name), ": found '", chosen, "', expected one of ", expected));
   }
   return chosen;
 }
@@ -72,7 +77,7 @@ void OptionReader::finish(const std::string& owner) const {
     if (known) continue;
     std::string names;
     for (const OptionInfo& o : options_) names += (names.empty() ? "" : ", ") + o.name;
-    throw UsageError(text("option ", name, ": ", owner, " has no such option, expected one of ", names));
+    throw UsageError(text(located(name), ": ", owner, " has no such option, expected one of ", names));
   }
 }
 

@@ -20,7 +20,10 @@ struct OptionInfo {
 class OptionReader {
  public:
   OptionReader() = default;
-  explicit OptionReader(std::map<std::string, std::string> set) : set_(std::move(set)) {}
+  /// `set`: the user's values by name; `origins`: where each was set, for messages.
+  explicit OptionReader(std::map<std::string, std::string> set,
+                        std::map<std::string, std::string> origins = {})
+      : set_(std::move(set)), origins_(std::move(origins)) {}
 
   /// Throw UsageError naming option, found and expected for a text that is no number, or outside lowest ...
   /// highest.
@@ -44,7 +47,10 @@ class OptionReader {
   /// The user's text for `name`, or `fallback`; records the option.
   std::string lookup(const std::string& name, const std::string& fallback, const std::string& help);
 
-  std::map<std::string, std::string> set_;
+  /// "c.toml:8: option NAME", or without the place when nobody said it.
+  std::string located(const std::string& name) const;
+
+  std::map<std::string, std::string> set_, origins_;
   std::vector<OptionInfo> options_;
 };
 
