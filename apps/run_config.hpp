@@ -22,7 +22,7 @@ class RunConfig {
   RunConfig();
 
   /// Reads a TOML file of [sections]; [method.NAME] holds options for one method alone. Throws DataError for
-  /// a file that cannot be read or is no TOML, UsageError naming file and line for an unknown key.
+  /// a file that cannot be read, UsageError naming file and line for what is no TOML and for an unknown key.
   void read_file(const std::string& path);
 
   /// Sets a value. A key without a section is looked up in the method's options first ("method."), then among

@@ -105,6 +105,10 @@ inline std::vector<Case> network_cases() {
   cases.push_back({slice3(16, 16), {3, 16, 1, 20, 13}});
   cases.push_back({slice3(32, 48), {2, 32, 1, 33, 18}});
   cases.push_back({slice3(16, 16), {1, 16, 5, 6, 7}});
+  cases.push_back({slice3(16, 16), {2, 16, 1, 7, 19}});
+  cases.push_back({same3(16, 16), {2, 16, 3, 5, 32}});
+  cases.push_back({same3(16, 16), {1, 16, 1, 1, 16}});
+  cases.push_back({same3(16, 16), {1, 16, 4, 3, 37}});
   cases.push_back({slice3(1, 16), {3, 1, 1, 20, 13}});
   cases.push_back({slice3(1, 8), {3, 1, 1, 20, 13}});
   cases.push_back({point(16, 16), volume.with_channels(16)});

@@ -4,6 +4,7 @@
 #include "tests/conv_cases.hpp"
 
 #include "kernels/conv_amx.hpp"
+#include "kernels/conv_pairs.hpp"
 #include "kernels/conv_thin.hpp"
 #include "kernels/conv_winograd.hpp"
 #include "kernels/norm.hpp"
@@ -98,6 +99,15 @@ TEST_CASE("layers that have a kernel of our own: the library equals the referenc
     ++layers;
   }
   if (layers == 0) MESSAGE("skipped: this processor has no 512-bit vectors");
+  int bf16_layers = 0;
+  for (const Case& c : network_cases()) {
+    const Tensor x = Tensor::zeros(c.input, DType::bf16, {});
+    const Tensor y = Tensor::zeros(c.g.output_shape(c.input), DType::bf16, {});
+    if (!pairs::takes(c.g, x, y)) continue;
+    check_against_reference(c, DType::bf16, DType::bf16, {}, 5e-3, library);
+    ++bf16_layers;
+  }
+  if (bf16_layers == 0) MESSAGE("skipped in bf16: this processor has no dot products, or has matrix tiles");
 }
 
 TEST_CASE("convolution, activation and skip in one call equal the three one after the other") {

@@ -9,6 +9,7 @@
 
 #include "io/batch.hpp"
 #include "io/case_cache.hpp"
+#include "io/data_check.hpp"
 #include "io/hdf5.hpp"
 #include "io/nifti.hpp"
 #include "io/png.hpp"
@@ -350,6 +351,9 @@ TEST_CASE("dataset: pictures") {
   CHECK(mentions(load(), "b.png", "255"));
   write_png(folder / "imagesTr/a_0000.png", gray);
   CHECK(mentions(load(), "a_0000.png", "1 channels", "expected 3"));
+  const std::vector<CaseReport> reports = inspect_dataset(set, GeometryCheck::compare);
+  REQUIRE(reports[0].problems.size() == 1);
+  CHECK(mentions(reports[0].problems[0], "a_0000.png", "1 channels", "expected 3"));
 }
 
 TEST_CASE("dataset: counts of patients and slices") {

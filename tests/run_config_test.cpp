@@ -153,7 +153,7 @@ TEST_CASE("run config: files that cannot be used are named with the line") {
   CHECK(mentions(usage("[train]\npatch = [1, 2, 3]\n"), path + ":2", "list"));
   CHECK(mentions(usage("[trane]\nlr = 1\n"), path + ":2", "trane.lr"));
   write_bytes(path, "[train]\nlr = = 1\n");
-  CHECK(mentions(data_error([&] { config.read_file(path); }), path + ":2", "TOML"));
+  CHECK(mentions(usage_error([&] { config.read_file(path); }), path + ":2", "TOML"));
   CHECK(mentions(data_error([&] { config.read_file(folder / "none.toml"); }), folder / "none.toml",
                  "does not exist"));
 }
@@ -200,6 +200,16 @@ TEST_CASE("run config: a method's network is taken when nobody names one, and ot
   config.set("network.name", "vnet", "my.toml:4");
   CHECK(usage_error([&] { config.choose_network_for("dtc"); }) ==
         "my.toml:4: network.name: found 'vnet', expected vnet_sdf for method dtc");
+}
+
+TEST_CASE("run config: a method's option that is no number is refused with the place where it was set") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "c.toml", "[train]\nmethod = \"mean_teacher\"\n[method]\nconsistency = \"x\"\n");
+  RunConfig config;
+  config.read_file(folder / "c.toml");
+  OptionReader reader(config.method_options(), config.method_origins());
+  const std::string message = usage_error([&] { find_method("mean_teacher").make(reader); });
+  CHECK(mentions(message, "c.toml:4: option consistency", "'x'", "expected a number"));
 }
 
 TEST_CASE("presets: every file in configs/ is read, and its methods take its network, options and patch") {
