@@ -502,7 +502,7 @@ TEST_CASE("bad input: unknown methods, options and settings") {
   write_bytes(config, "[train]\nlr = 0.01\niteratons = 5\n");
   d.refuses(d.train() + " --config " + config, 2, config + ":3", "iteratons");
   write_bytes(config, "[train]\nlr = = 3\n");
-  d.refuses(d.train() + " --config " + config, 3, config + ":2");
+  d.refuses(d.train() + " --config " + config, 2, config + ":2");
 }
 
 TEST_CASE("bad input: a patch that the network cannot halve four times") {
