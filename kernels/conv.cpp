@@ -45,8 +45,8 @@ void forward_on_cpu(const ConvGeometry& g, const Tensor& x, const ConvWeights& w
                     std::optional<double> slope, Tensor& y) {
   const auto below_zero = static_cast<float>(slope.value_or(1.0));
   if (thin::takes(g, x, y)) return thin::forward(g, x, weights, bias, below_zero, y);
-  if (winograd::takes(g, x, y)) return winograd::forward(g, x, weights, bias, below_zero, y);
   if (pairs::takes(g, x, y)) return pairs::forward(g, x, weights, bias, below_zero, y);
+  if (winograd::takes(g, x, y)) return winograd::forward(g, x, weights, bias, below_zero, y);
   if (slope) return onednn::conv_forward_act(g, x, weights, bias, *slope, y);
   onednn::conv_forward(g, x, weights, bias, y);
 }
@@ -95,8 +95,8 @@ void conv_backward_data(const ConvGeometry& geometry, const Tensor& dy, const Co
 #endif
   SEMIVOX_CHECK(!dx.device().is_cuda(), "built without CUDA");
   if (dx.dtype() == DType::f64) return reference::conv_backward_data(geometry, dy, weights, dx);
-  if (winograd::takes(geometry, dx, dy)) return winograd::backward_data(geometry, dy, weights, dx);
   if (pairs::takes(geometry, dx, dy)) return pairs::backward_data(geometry, dy, weights, dx);
+  if (winograd::takes(geometry, dx, dy)) return winograd::backward_data(geometry, dy, weights, dx);
   onednn::conv_backward_data(geometry, dy, weights, dx);
 }
 

@@ -9,13 +9,12 @@
 #include <cstring>
 
 #include "engine/parallel.hpp"
+#include "kernels/avx512.hpp"
 #include "kernels/conv_amx.hpp"
 
 namespace semivox::kernels::pairs {
 
 namespace {
-
-#define SEMIVOX_AVX512_BF16 __attribute__((target("avx512f,avx512bf16")))
 
 constexpr int64_t kChannels = 16;  // of input and output
 constexpr int64_t kPairs = kChannels / 2;

@@ -8,57 +8,19 @@
 #include <vector>
 
 #include "engine/parallel.hpp"
+#include "kernels/avx512.hpp"
 
 namespace semivox::kernels::thin {
 
 namespace {
 
-#define SEMIVOX_AVX512 __attribute__((target("avx512f")))
-
-/// `Lanes` output channels, 8 or 16.
-template <int Lanes>
-struct Types {
-  typedef float Vector __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
-  typedef uint32_t Words __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
-  typedef uint16_t Halves __attribute__((vector_size(2 * Lanes)));
-};
-template <int Lanes>
-using Vector = typename Types<Lanes>::Vector;
+using avx512::load;
+using avx512::store;
+using avx512::Vector;
 
 constexpr int64_t kMostInputs = 4;
 constexpr int kVoxels = 8;      // neighbours along W that share the loads of the weights
 constexpr int64_t kTasks = 64;  // partial sums of the weight gradient
-
-template <int Lanes>
-SEMIVOX_AVX512 inline Vector<Lanes> load(const float* p) {
-  return *reinterpret_cast<const Vector<Lanes>*>(p);
-}
-
-template <int Lanes>
-SEMIVOX_AVX512 inline Vector<Lanes> load(const bf16* p) {
-  using Words = typename Types<Lanes>::Words;
-  typename Types<Lanes>::Halves halves;
-  std::memcpy(&halves, p, sizeof halves);
-  const Words words = __builtin_convertvector(halves, Words) << 16;
-  return (Vector<Lanes>)words;  // the same bits
-}
-
-template <int Lanes>
-SEMIVOX_AVX512 inline void store(float* p, Vector<Lanes> v) {
-  *reinterpret_cast<Vector<Lanes>*>(p) = v;
-}
-
-/// Rounds as bf16's constructor does.
-template <int Lanes>
-SEMIVOX_AVX512 inline void store(bf16* p, Vector<Lanes> v) {
-  using Words = typename Types<Lanes>::Words;
-  const Words words = (Words)v;  // the same bits
-  const Words rounded = (words + 0x7fffu + ((words >> 16) & 1u)) >> 16;
-  const Words not_a_number = (words >> 16) | 0x40u;
-  const Words bits = (words & 0x7fffffffu) > 0x7f800000u ? not_a_number : rounded;
-  const auto halves = __builtin_convertvector(bits, typename Types<Lanes>::Halves);
-  std::memcpy(static_cast<void*>(p), &halves, sizeof halves);
-}
 
 /// The input planes under one output plane as f32 with zero margins: (kD, H + 2, Ci, W + margins).
 class Planes {

@@ -8,6 +8,9 @@
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
+#include "kernels/conv_amx.hpp"
 #include "kernels/conv_packed.hpp"
 #include "kernels/conv_winograd_units.hpp"
 
@@ -42,26 +45,62 @@ SEMIVOX_AVX512 void multiply(const float* v /* (tiles, Channels) */,
   }
 }
 
-using Multiply = void (*)(const float*, const float*, int64_t, float*, int64_t);
-
-/// The product of up to 24 / `Width` tiles. Behind the last tile there is room to read and to write.
-template <int64_t Channels, int Width>
-Multiply multiply_for(int64_t rows) {
-  if (rows * Width > 16) return multiply<Channels, 24 / Width, Width>;
-  return rows * Width > 8 ? multiply<Channels, 16 / Width, Width> : multiply<Channels, 8 / Width, Width>;
+/// The same in bf16: one dot product takes a pair of input channels, broadcast, times 16 pairs of weights.
+template <int64_t Channels, int Rows, int Width>
+SEMIVOX_AVX512_BF16 void multiply(const bf16* v /* (tiles, Channels) */,
+                                  const bf16* u /* (3, Channels / 2, 16 Width, 2) */, int64_t plane_stride,
+                                  float* m /* (tiles, out_stride) */, int64_t out_stride) {
+  __m512 sums[Rows][Width];
+#pragma GCC unroll 24
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_setzero_ps();
+  }
+  for (int64_t kd = 0; kd < 3; ++kd) {
+    const bf16* plane = v + kd * plane_stride;
+    for (int64_t c = 0; c < Channels; c += 2, u += Width * 2 * kLanes) {
+      __m512bh weights[Width];
+#pragma GCC unroll 2
+      for (int j = 0; j < Width; ++j) weights[j] = (__m512bh)_mm512_loadu_si512(u + j * 2 * kLanes);
+#pragma GCC unroll 24
+      for (int i = 0; i < Rows; ++i) {
+        int32_t pair;
+        std::memcpy(&pair, plane + i * Channels + c, sizeof pair);
+        const __m512bh values = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 2
+        for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], values, weights[j]);
+      }
+    }
+  }
+#pragma GCC unroll 24
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Width; ++j) _mm512_storeu_ps(m + i * out_stride + j * kLanes, sums[i][j]);
+  }
 }
 
-template <int Width>
-Multiply multiply_for(int64_t channels, int64_t rows) {
+template <class T>
+using Multiply = void (*)(const T*, const T*, int64_t, float*, int64_t);
+
+/// The product of up to 24 / `Width` tiles. Behind the last tile there is room to read and to write.
+template <class T, int64_t Channels, int Width>
+Multiply<T> multiply_for(int64_t rows) {
+  if (rows * Width > 16) return multiply<Channels, 24 / Width, Width>;
+  if (rows * Width > 8) return multiply<Channels, 16 / Width, Width>;
+  return multiply<Channels, 8 / Width, Width>;
+}
+
+template <class T, int Width>
+Multiply<T> multiply_for(int64_t channels, int64_t rows) {
   switch (channels) {
     case 16:
-      return multiply_for<16, Width>(rows);
+      return multiply_for<T, 16, Width>(rows);
     case 32:
-      return multiply_for<32, Width>(rows);
+      return multiply_for<T, 32, Width>(rows);
     case 64:
-      return multiply_for<64, Width>(rows);
+      return multiply_for<T, 64, Width>(rows);
     default:
-      return multiply_for<128, Width>(rows);
+      return multiply_for<T, 128, Width>(rows);
   }
 }
 
@@ -74,9 +113,10 @@ SEMIVOX_AVX512 inline Vector activated(Vector z, float slope) {
 }
 
 /// 2x2 outputs of one tile from its 16 products.
+template <class T>
 SEMIVOX_AVX512 void write_tile(const float* m /* (16 positions: stride pitch, Co) */, int64_t pitch,
                                const float* bias, float slope, const Shape& s, int64_t plane, int64_t h,
-                               int64_t w, float* y /* (D, H, W, Co) of one sample */) {
+                               int64_t w, T* y /* (D, H, W, Co) of one sample */) {
   for (int64_t c = 0; c < s.c; c += kLanes) {
     Vector rows[2][4];
     for (int64_t j = 0; j < 4; ++j) {
@@ -87,34 +127,37 @@ SEMIVOX_AVX512 void write_tile(const float* m /* (16 positions: stride pitch, Co
     }
     const Vector b = bias != nullptr ? load(bias + c) : Vector{};
     for (int64_t i = 0; i < 2 && h + i < s.h; ++i) {
-      float* to = y + ((plane * s.h + h + i) * s.w + w) * s.c + c;
+      T* to = y + ((plane * s.h + h + i) * s.w + w) * s.c + c;
       store(to, activated(rows[i][0] + rows[i][1] + rows[i][2] + b, slope));
       if (w + 1 < s.w) store(to + s.c, activated(rows[i][1] - rows[i][2] - rows[i][3] + b, slope));
     }
   }
 }
 
-SEMIVOX_AVX512 void convolve_unit(const Tensor& x, const float* u, const float* bias, float slope,
+template <class T>
+SEMIVOX_AVX512 void convolve_unit(const Tensor& x, const T* u, const float* bias, float slope,
                                   const Units& units, const Unit& unit, float* scratch, Tensor& y) {
   const int64_t in = x.shape().c, out = y.shape().c, width = block_width(out), tiles = units.tiles;
   float* columns = scratch;
-  float* v = columns + columns_size(units, in);
-  float* m = v + input_size(units, in);  // (16, chunk, Co)
-  transform_unit(x, units, unit, {}, Order::by_tile(in), columns, v);
+  float* m = columns + columns_size(units, in);  // (16, chunk, Co)
+  T* v = reinterpret_cast<T*>(m + kPositions * kChunk * out);
+  transform_unit<Layout::by_tile>(x, units, unit, {}, columns, v);
   const int64_t pitch = (unit.planes + 2) * tiles * in, count = unit.planes * tiles;
-  const int64_t group = width == kLanes ? 24 : 12;         // tiles of one product
-  std::fill_n(v + kPositions * pitch, kChunk * in, 0.0f);  // what the last product reads behind the last tile
-  float* sample = y.data<float>() + unit.n * y.shape().voxels() * out;
+  const int64_t group = width == kLanes ? 24 : 12;  // tiles of one product
+  std::fill_n(v + kPositions * pitch, kChunk * in,
+              T(0.0f));  // what the last product reads behind the last tile
+  T* sample = y.data<T>() + unit.n * y.shape().voxels() * out;
   for (int64_t begin = 0; begin < count; begin += kChunk) {
     const int64_t rows = std::min(kChunk, count - begin);
     for (int64_t p = 0; p < kPositions; ++p) {
-      const float* from = v + p * pitch + begin * in;
+      const T* from = v + p * pitch + begin * in;
       for (int64_t c = 0; c < out; c += width) {
-        const float* weights = u + (p * out + c) * 3 * in;
+        const T* weights = u + (p * out + c) * 3 * in;
         float* to = m + p * kChunk * out + c;
         for (int64_t i = 0; i < rows; i += group) {
           const int64_t left = std::min(group, rows - i);
-          const Multiply multiply = width == kLanes ? multiply_for<1>(in, left) : multiply_for<2>(in, left);
+          const Multiply<T> multiply =
+              width == kLanes ? multiply_for<T, 1>(in, left) : multiply_for<T, 2>(in, left);
           multiply(from + i * in, weights, tiles * in, to + i * out, out);
         }
       }
@@ -135,16 +178,21 @@ SEMIVOX_AVX512 inline void transform_taps(const Vector& g0, const Vector& g1, co
   u[3] = g2;
 }
 
-/// U of a layer, (16 positions, blocks of output channels, 3, Ci, width), for input channel i and the outputs
-/// o ... o+15.
-SEMIVOX_AVX512 void transform_sixteen(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t co, int64_t ci,
-                                      bool backward, int64_t i, int64_t o, float* u) {
-  const int64_t in = backward ? co : ci, out = backward ? ci : co, width = block_width(out);
+/// U of one input channel and 16 outputs.
+struct Sixteen {
+  Vector values[3][kPositions];
+};
+
+/// U for input channel i and the outputs o ... o+15. With `backward`, for a convolution with mirrored taps
+/// from Co to Ci channels.
+SEMIVOX_AVX512 Sixteen transform_sixteen(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t ci, bool backward,
+                                         int64_t i, int64_t o) {
   float taps[27][kLanes];
   for (int64_t lane = 0; lane < kLanes; ++lane) {
     const float* from = w + (backward ? i * ci + o + lane : (o + lane) * ci + i) * 27;
     for (int64_t tap = 0; tap < 27; ++tap) taps[tap][lane] = from[backward ? 26 - tap : tap];
   }
+  Sixteen u;
   for (int64_t kd = 0; kd < 3; ++kd) {
     Vector columns[3][4];
     for (int64_t kw = 0; kw < 3; ++kw) {
@@ -154,64 +202,99 @@ SEMIVOX_AVX512 void transform_sixteen(const float* w /* (Co, Ci, 3, 3, 3) */, in
     for (int64_t row = 0; row < 4; ++row) {
       Vector values[4];
       transform_taps(columns[0][row], columns[1][row], columns[2][row], values);
-      for (int64_t column = 0; column < 4; ++column) {
-        const int64_t p = 4 * row + column;
-        store(u + (p * out + o / width * width) * 3 * in + (kd * in + i) * width + o % width, values[column]);
+      for (int64_t column = 0; column < 4; ++column) u.values[kd][4 * row + column] = values[column];
+    }
+  }
+  return u;
+}
+
+/// Writes U of the input channels i and i+1, (16 positions, blocks of output channels, 3, Ci, width); in bf16
+/// the two side by side, (..., Ci / 2, width, 2).
+SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t in, int64_t out, int64_t i, int64_t o,
+                              float* u) {
+  const int64_t width = block_width(out);
+  for (int64_t k = 0; k < 2; ++k) {
+    for (int64_t kd = 0; kd < 3; ++kd) {
+      for (int64_t p = 0; p < kPositions; ++p) {
+        float* block = u + (p * out + o / width * width) * 3 * in;
+        store(block + (kd * in + i + k) * width + o % width, two[k].values[kd][p]);
       }
     }
   }
 }
+SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t in, int64_t out, int64_t i, int64_t o,
+                              bf16* u) {
+  const int64_t width = block_width(out);
+  for (int64_t kd = 0; kd < 3; ++kd) {
+    for (int64_t p = 0; p < kPositions; ++p) {
+      const auto pairs =
+          avx512::rounded<kLanes>(two[0].values[kd][p]) | avx512::rounded<kLanes>(two[1].values[kd][p]) << 16;
+      bf16* block = u + (p * out + o / width * width) * 3 * in;
+      std::memcpy(static_cast<void*>(block + (kd * in + i) * width + o % width * 2), &pairs, sizeof pairs);
+    }
+  }
+}
 
-/// U of a layer. `backward` gives that of the gradient of the input, a convolution with mirrored taps from Co
-/// to Ci channels.
-void transform_weights(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t co, int64_t ci, bool backward,
-                       float* u) {
+/// U of a layer; with `backward` that of the gradient of the input.
+template <class T>
+void transform_weights(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t co, int64_t ci, bool backward, T* u) {
   const int64_t in = backward ? co : ci, out = backward ? ci : co, groups = in / kLanes;
   parallel_blocks(out / kLanes * groups, 1, [&](int64_t task, int64_t) {
-    for (int64_t i = task % groups * kLanes; i < (task % groups + 1) * kLanes; ++i) {
-      transform_sixteen(w, co, ci, backward, i, task / groups * kLanes, u);
+    const int64_t o = task / groups * kLanes;
+    for (int64_t i = task % groups * kLanes; i < (task % groups + 1) * kLanes; i += 2) {
+      const Sixteen two[] = {transform_sixteen(w, ci, backward, i, o),
+                             transform_sixteen(w, ci, backward, i + 1, o)};
+      write_two(two, in, out, i, o, u);
     }
   });
 }
 
-void convolve(const Tensor& x, const float* u, const Tensor& bias, float slope, Tensor& y) {
+template <class T>
+void convolve(const Tensor& x, const T* u, const Tensor& bias, float slope, Tensor& y) {
   const int64_t in = x.shape().c, out = y.shape().c;
-  const Units units(x.shape(), in);
-  const ThreadScratch scratch(columns_size(units, in) + input_size(units, in) + kPositions * kChunk * out);
+  const Units units(x.shape(), in, sizeof(T), 1);
+  const ThreadScratch scratch(columns_size(units, in) + kPositions * kChunk * out + input_size<T>(units, in));
   const float* b = bias.defined() ? bias.data<float>() : nullptr;
   parallel_blocks(units.count(), 1, [&](int64_t index, int64_t) {
     convolve_unit(x, u, b, slope, units, Unit(units, index), scratch.mine(), y);
   });
 }
 
-/// The transformed weights of one direction, cached with the layer.
-const float* packed(const ConvGeometry& g, const ConvWeights& weights, bool backward) {
-  const onednn::MemoryDesc desc({kPositions, 3, g.in_channels, g.out_channels}, dnnl::memory::data_type::f32,
+/// y = act(conv(x) + bias) in values of T, with the layer's transformed weights, cached with it.
+template <class T>
+void run(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, bool backward,
+         const Tensor& bias, float slope, Tensor& y) {
+  const auto type = std::is_same_v<T, bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  const onednn::MemoryDesc desc({kPositions, 3, g.in_channels, g.out_channels}, type,
                                 dnnl::memory::format_tag::abcd);
-  const dnnl::memory memory = onednn::packed_weights(weights, desc, backward, [&](const dnnl::memory& to) {
+  const dnnl::memory packed = onednn::packed_weights(weights, desc, backward, [&](const dnnl::memory& to) {
     transform_weights(weights.values.data<float>(), g.out_channels, g.in_channels, backward,
-                      static_cast<float*>(to.get_data_handle()));
+                      static_cast<T*>(to.get_data_handle()));
   });
-  return static_cast<const float*>(memory.get_data_handle());
+  convolve(x, static_cast<const T*>(packed.get_data_handle()), bias, slope, y);
 }
 
 }  // namespace
 
 bool takes(const ConvGeometry& g, const Tensor& x, const Tensor& y) {
-  static const bool available = __builtin_cpu_supports("avx512f") > 0;
+  static const bool in_f32 = __builtin_cpu_supports("avx512f") > 0;
+  static const bool in_bf16 = in_f32 && __builtin_cpu_supports("avx512bf16") > 0 && !amx::available();
   const std::array<int64_t, 3> one{1, 1, 1}, three{3, 3, 3};
   const auto fits = [](int64_t c) { return c == 16 || c == 32 || c == 64 || c == 128; };
+  const bool available = x.dtype() == DType::bf16 ? in_bf16 : in_f32;
   return available && !g.transposed && g.kernel == three && g.stride == one && g.padding == one &&
-         fits(g.in_channels) && fits(g.out_channels) && x.dtype() == DType::f32 && y.dtype() == DType::f32;
+         fits(g.in_channels) && fits(g.out_channels) && x.dtype() == y.dtype() && x.dtype() != DType::f64;
 }
 
 void forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,
              float slope, Tensor& y) {
-  convolve(x, packed(g, weights, false), bias, slope, y);
+  x.dtype() == DType::bf16 ? run<bf16>(g, x, weights, false, bias, slope, y)
+                           : run<float>(g, x, weights, false, bias, slope, y);
 }
 
 void backward_data(const ConvGeometry& g, const Tensor& dy, const ConvWeights& weights, Tensor& dx) {
-  convolve(dy, packed(g, weights, true), {}, 1.0f, dx);
+  dy.dtype() == DType::bf16 ? run<bf16>(g, dy, weights, true, {}, 1.0f, dx)
+                            : run<float>(g, dy, weights, true, {}, 1.0f, dx);
 }
 
 }  // namespace semivox::kernels::winograd

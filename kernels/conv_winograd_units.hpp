@@ -10,17 +10,16 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "engine/parallel.hpp"
 #include "engine/tensor.hpp"
+#include "kernels/avx512.hpp"
 
 namespace semivox::kernels::winograd {
 
-#define SEMIVOX_AVX512 __attribute__((target("avx512f")))
-
-typedef float Vector __attribute__((vector_size(64), aligned(4), may_alias));  // 16 channels
-
-inline constexpr int64_t kLanes = 16;
+inline constexpr int kLanes = 16;  // channels of a vector
+using Vector = avx512::Vector<kLanes>;
 inline constexpr int64_t kPositions = 16;
 
 /// Tiles whose products are kept in the first-level cache before they become outputs.
@@ -29,8 +28,14 @@ inline constexpr int64_t kChunk = 24;
 /// Bytes of a unit's transformed input: half of a core's second-level cache.
 inline constexpr int64_t kUnitBytes = int64_t{1} << 20;
 
-SEMIVOX_AVX512 inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
-SEMIVOX_AVX512 inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+template <class T>
+SEMIVOX_AVX512 inline Vector load(const T* p) {
+  return avx512::load<kLanes>(p);
+}
+template <class T>
+SEMIVOX_AVX512 inline void store(T* p, Vector v) {
+  avx512::store<kLanes>(p, v);
+}
 
 /// How a volume is cut into units.
 struct Units {
@@ -40,8 +45,10 @@ struct Units {
   int64_t planes;     // of a full unit
   int64_t runs;       // of planes, in a volume
 
-  Units(const Shape& s, int64_t channels) : shape(s), tile_rows((s.h + 1) / 2), tiles((s.w + 1) / 2) {
-    const int64_t slice_bytes = kPositions * tiles * channels * static_cast<int64_t>(sizeof(float));
+  /// `value_bytes` of a transformed value; rows are filled up to a multiple of `together` tiles.
+  Units(const Shape& s, int64_t channels, size_t value_bytes, int64_t together)
+      : shape(s), tile_rows((s.h + 1) / 2), tiles(((s.w + 1) / 2 + together - 1) / together * together) {
+    const int64_t slice_bytes = kPositions * tiles * channels * static_cast<int64_t>(value_bytes);
     planes = std::clamp<int64_t>(kUnitBytes / slice_bytes - 2, 1, s.d);
     runs = (s.d + planes - 1) / planes;
     planes = (s.d + runs - 1) / runs;  // even runs
@@ -66,22 +73,48 @@ struct PositionRows {
   int64_t positions() const { return 4 * (end - begin); }
 };
 
-/// Where the 16 channels c ... c+15 of tile t lie among transformed values: t * tile + c * block.
+/// How the 16 channels of a tile lie among transformed values.
+enum class Layout {
+  /// All channels of a tile side by side: for products over channels.
+  by_tile,
+  /// The tiles of 16 channels side by side: for products over tiles, whose channels would otherwise lie a
+  /// power of two apart and compete for the same cache lines. In bf16 two neighbours interleaved, (tiles / 2,
+  /// 16, 2), as its dot products want them.
+  by_block
+};
+
+/// Tiles that are written together.
+template <class T, Layout layout>
+inline constexpr int kTogether = std::is_same_v<T, bf16>&& layout == Layout::by_block ? 2 : 1;
+
+/// Where the channels c ... c+15 of tile t lie: t * tile + c * block.
 struct Order {
   int64_t tile, block;
-  /// All channels of a tile side by side: for products over channels.
-  static Order by_tile(int64_t channels) { return {channels, 1}; }
-  /// The tiles of 16 channels side by side: for products over tiles, whose channels would otherwise lie a
-  /// power of two apart and compete for the same cache lines.
-  static Order by_block(int64_t tiles) { return {kLanes, tiles}; }
+  Order(Layout layout, int64_t tiles, int64_t channels)
+      : tile(layout == Layout::by_tile ? channels : kLanes), block(layout == Layout::by_tile ? 1 : tiles) {}
 };
+
+/// The words of a and b as bf16, side by side: a in the lower halves.
+SEMIVOX_AVX512 inline auto interleaved(Vector a, Vector b) {
+  return avx512::rounded<kLanes>(a) | avx512::rounded<kLanes>(b) << 16;
+}
+
+template <class T>
+SEMIVOX_AVX512 inline void store_tiles(T* to, const Vector (&tile)[1]) {
+  store(to, tile[0]);
+}
+SEMIVOX_AVX512 inline void store_tiles(bf16* to, const Vector (&neighbours)[2]) {
+  const auto pairs = interleaved(neighbours[0], neighbours[1]);
+  std::memcpy(static_cast<void*>(to), &pairs, sizeof pairs);
+}
 
 /// One slice of V: `plane` of the input in the rows of `tile_row`, zero outside the volume. `columns` is
 /// scratch, (W + 3, C).
-SEMIVOX_AVX512 inline void transform_input(const float* x /* (D, H, W, C) of one sample */, const Shape& s,
+template <Layout layout, class T>
+SEMIVOX_AVX512 inline void transform_input(const T* x /* (D, H, W, C) of one sample */, const Shape& s,
                                            int64_t plane, int64_t tile_row, int64_t tiles,
                                            const PositionRows& positions, const Order& order, float* columns,
-                                           float* v /* (positions: stride `pitch`), then as ordered */,
+                                           T* v /* (positions: stride `pitch`), then as ordered */,
                                            int64_t pitch) {
   const int64_t channels = s.c;
   const Vector zero = {};
@@ -94,7 +127,7 @@ SEMIVOX_AVX512 inline void transform_input(const float* x /* (D, H, W, C) of one
     return;
   }
   const int64_t width = 2 * tiles + 2;
-  const float* rows[4];
+  const T* rows[4];
   for (int64_t i = 0; i < 4; ++i) {
     const int64_t h = 2 * tile_row - 1 + i;
     rows[i] = h >= 0 && h < s.h ? x + (plane * s.h + h) * s.w * channels : nullptr;
@@ -105,35 +138,42 @@ SEMIVOX_AVX512 inline void transform_input(const float* x /* (D, H, W, C) of one
   for (int64_t i = positions.begin; i < positions.end; ++i) {
     std::fill_n(columns, channels, 0.0f);  // the margins: one voxel to the left, one or two to the right
     std::fill_n(columns + (s.w + 1) * channels, (width - s.w - 1) * channels, 0.0f);
-    const float *a = rows[kFirst[i]], *b = rows[kSecond[i]];
+    const T *a = rows[kFirst[i]], *b = rows[kSecond[i]];
     for (int64_t j = 0; j < s.w * channels; j += kLanes) {
       store(columns + channels + j,
             (a != nullptr ? load(a + j) : zero) + kSign[i] * (b != nullptr ? load(b + j) : zero));
     }
-    for (int64_t t = 0; t < tiles; ++t) {  // the same along the width
-      const float* from = columns + 2 * t * channels;
+    constexpr int together = kTogether<T, layout>;
+    for (int64_t t = 0; t < tiles; t += together) {  // the same along the width
       for (int64_t c = 0; c < channels; c += kLanes) {
-        float* to = v + 4 * (i - positions.begin) * pitch + t * order.tile + c * order.block;
-        const Vector x0 = load(from + c), x1 = load(from + channels + c), x2 = load(from + 2 * channels + c),
-                     x3 = load(from + 3 * channels + c);
-        store(to, x0 - x2);
-        store(to + pitch, x1 + x2);
-        store(to + 2 * pitch, x2 - x1);
-        store(to + 3 * pitch, x1 - x3);
+        Vector values[4][together];
+        for (int k = 0; k < together; ++k) {
+          const float* from = columns + 2 * (t + k) * channels + c;
+          const Vector x0 = load(from), x1 = load(from + channels), x2 = load(from + 2 * channels),
+                       x3 = load(from + 3 * channels);
+          values[0][k] = x0 - x2;
+          values[1][k] = x1 + x2;
+          values[2][k] = x2 - x1;
+          values[3][k] = x1 - x3;
+        }
+        T* to = v + 4 * (i - positions.begin) * pitch + t * order.tile + c * order.block;
+        for (int64_t j = 0; j < 4; ++j) store_tiles(to + j * pitch, values[j]);
       }
     }
   }
 }
 
-/// V of a unit, (positions, planes + 2, tiles, C) or, in each position, as ordered.
+/// V of a unit, (positions, planes + 2, tiles, C) or, in each position, by blocks of channels.
+template <Layout layout, class T>
 SEMIVOX_AVX512 inline void transform_unit(const Tensor& x, const Units& units, const Unit& unit,
-                                          const PositionRows& positions, const Order& order, float* columns,
-                                          float* v) {
+                                          const PositionRows& positions, float* columns, T* v) {
   const Shape& s = x.shape();
-  const float* sample = x.data<float>() + unit.n * s.voxels() * s.c;
+  const int64_t count = (unit.planes + 2) * units.tiles;
+  const Order order(layout, count, s.c);
+  const T* sample = x.data<T>() + unit.n * s.voxels() * s.c;
   for (int64_t i = 0; i < unit.planes + 2; ++i) {
-    transform_input(sample, s, unit.first_plane + i - 1, unit.tile_row, units.tiles, positions, order,
-                    columns, v + i * units.tiles * order.tile, (unit.planes + 2) * units.tiles * s.c);
+    transform_input<layout>(sample, s, unit.first_plane + i - 1, unit.tile_row, units.tiles, positions, order,
+                            columns, v + i * units.tiles * order.tile, count * s.c);
   }
 }
 
@@ -150,9 +190,12 @@ class ThreadScratch {
   Tensor memory_;
 };
 
+/// Sizes of a unit's parts in floats.
 inline int64_t columns_size(const Units& units, int64_t channels) { return (2 * units.tiles + 2) * channels; }
-inline int64_t input_size(const Units& units, int64_t channels) {
-  return (kPositions * (units.planes + 2) * units.tiles + kChunk) * channels;
+template <class T>
+int64_t input_size(const Units& units, int64_t channels) {
+  const int64_t values = (kPositions * (units.planes + 2) * units.tiles + kChunk) * channels;
+  return values * static_cast<int64_t>(sizeof(T)) / static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace semivox::kernels::winograd

@@ -8,6 +8,8 @@
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 #include "kernels/conv_winograd_units.hpp"
 
 namespace semivox::kernels::winograd {
@@ -23,32 +25,44 @@ constexpr int64_t kPartialBytes = int64_t{8} << 20;
 constexpr int64_t kCachedTiles = 128;
 
 /// Z of a unit, (positions, C / 16, planes, tiles, 16): A dy A^T.
+template <class T>
 SEMIVOX_AVX512 void transform_output(const Tensor& dy, const Units& units, const Unit& unit,
-                                     const PositionRows& positions, float* z) {
+                                     const PositionRows& positions, T* z) {
+  constexpr int together = kTogether<T, Layout::by_block>;
   const Shape& s = dy.shape();
   const int64_t count = unit.planes * units.tiles, pitch = count * s.c;
-  const Order order = Order::by_block(count);
-  const float* sample = dy.data<float>() + unit.n * s.voxels() * s.c;
+  const Order order(Layout::by_block, count, s.c);
+  const T* sample = dy.data<T>() + unit.n * s.voxels() * s.c;
   const Vector zero = {};
-  for (int64_t m = 0; m < count; ++m) {
-    const int64_t d = unit.first_plane + m / units.tiles, h = 2 * unit.tile_row, w = m % units.tiles * 2;
+  for (int64_t m = 0; m < count; m += together) {
+    const int64_t d = unit.first_plane + m / units.tiles, h = 2 * unit.tile_row;
     for (int64_t c = 0; c < s.c; c += kLanes) {
-      Vector rows[4][2];
-      for (int64_t j = 0; j < 2; ++j) {
-        const float* from = sample + ((d * s.h + h) * s.w + w + j) * s.c + c;
-        const Vector a = w + j < s.w ? load(from) : zero;
-        const Vector b = w + j < s.w && h + 1 < s.h ? load(from + s.w * s.c) : zero;
-        rows[0][j] = a;
-        rows[1][j] = a + b;
-        rows[2][j] = a - b;
-        rows[3][j] = -b;
+      Vector rows[4][2][together];
+      for (int k = 0; k < together; ++k) {
+        for (int64_t j = 0; j < 2; ++j) {
+          const int64_t w = (m + k) % units.tiles * 2 + j;
+          const T* from = sample + ((d * s.h + h) * s.w + w) * s.c + c;
+          const Vector a = w < s.w ? load(from) : zero;
+          const Vector b = w < s.w && h + 1 < s.h ? load(from + s.w * s.c) : zero;
+          rows[0][j][k] = a;
+          rows[1][j][k] = a + b;
+          rows[2][j][k] = a - b;
+          rows[3][j][k] = -b;
+        }
       }
       for (int64_t i = positions.begin; i < positions.end; ++i) {
-        float* to = z + 4 * (i - positions.begin) * pitch + m * order.tile + c * order.block;
-        store(to, rows[i][0]);
-        store(to + pitch, rows[i][0] + rows[i][1]);
-        store(to + 2 * pitch, rows[i][0] - rows[i][1]);
-        store(to + 3 * pitch, -rows[i][1]);
+        const auto& [left, right] = rows[i];
+        Vector sum[together], difference[together], minus[together];
+        for (int k = 0; k < together; ++k) {
+          sum[k] = left[k] + right[k];
+          difference[k] = left[k] - right[k];
+          minus[k] = -right[k];
+        }
+        T* to = z + 4 * (i - positions.begin) * pitch + m * order.tile + c * order.block;
+        store_tiles(to, left);
+        store_tiles(to + pitch, sum);
+        store_tiles(to + 2 * pitch, difference);
+        store_tiles(to + 3 * pitch, minus);
       }
     }
   }
@@ -80,27 +94,66 @@ SEMIVOX_AVX512 void add_products(const float* v /* (count, 16), the first `Rows`
   }
 }
 
+/// The same in bf16: one dot product takes two neighbours. `count` is even.
+template <int Rows, int Width>
+SEMIVOX_AVX512_BF16 void add_products(const bf16* v /* (count / 2, 16, 2), the first `Rows` of each */,
+                                      const bf16* z /* (count / 2, 16, 2), Width times, z_block apart */,
+                                      int64_t z_block, int64_t count, float* du /* (Rows, out) */,
+                                      int64_t out) {
+  __m512 sums[Rows][Width];
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_setzero_ps();
+  }
+  for (int64_t m = 0; m < count; m += 2) {
+    __m512bh gradients[Width];
+#pragma GCC unroll 2
+    for (int j = 0; j < Width; ++j) gradients[j] = (__m512bh)_mm512_loadu_si512(z + j * z_block + m * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+      int32_t pair;
+      std::memcpy(&pair, v + m * kLanes + 2 * i, sizeof pair);
+      const __m512bh values = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 2
+      for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], values, gradients[j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Width; ++j) {
+      float* to = du + i * out + j * kLanes;
+      _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), sums[i][j]));
+    }
+  }
+}
+
 /// Adds one unit's dU, (16, 3, Ci, Co), in some rows of positions.
+template <class T>
 SEMIVOX_AVX512 void add_unit(const Tensor& x, const Tensor& dy, const Units& units, const Unit& unit,
                              const PositionRows& positions, float* scratch, float* du) {
   const int64_t in = x.shape().c, out = dy.shape().c, tiles = units.tiles, count = unit.planes * tiles;
   const int64_t source_count = count + 2 * tiles, rows = out == kLanes ? 16 : 8;
+  constexpr int64_t together = kTogether<T, Layout::by_block>;
   float* columns = scratch;
-  float* v = columns + columns_size(units, in);  // (positions, Ci / 16, planes + 2, tiles, 16)
-  float* z = v + input_size(units, in);          // (positions, Co / 16, planes, tiles, 16)
-  transform_unit(x, units, unit, positions, Order::by_block(source_count), columns, v);
+  float* inputs = columns + columns_size(units, in);
+  T* v = reinterpret_cast<T*>(inputs);  // (positions, Ci / 16, planes + 2, tiles, 16)
+  T* z = reinterpret_cast<T*>(inputs + input_size<T>(units, in));  // (positions, Co / 16, planes, tiles, 16)
+  transform_unit<Layout::by_block>(x, units, unit, positions, columns, v);
   transform_output(dy, units, unit, positions, z);
   const int64_t chunks = (count + kCachedTiles - 1) / kCachedTiles;
   for (int64_t p = 0; p < positions.positions(); ++p) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t begin = count * chunk / chunks, size = count * (chunk + 1) / chunks - begin;
+      const int64_t begin = count / together * chunk / chunks * together;
+      const int64_t size = count / together * (chunk + 1) / chunks * together - begin;
       for (int64_t kd = 0; kd < 3; ++kd) {
         float* tap = du + ((4 * positions.begin + p) * 3 + kd) * in * out;
         for (int64_t i = 0; i < in; i += rows) {
-          const float* from = v + p * source_count * in + i / kLanes * kLanes * source_count +
-                              (kd * tiles + begin) * kLanes + i % kLanes;
+          const T* from = v + p * source_count * in + i / kLanes * kLanes * source_count +
+                          (kd * tiles + begin) * kLanes + i % kLanes * together;
           for (int64_t c = 0; c < out; c += 2 * kLanes) {
-            const float* gradients = z + (p * out + c) * count + begin * kLanes;
+            const T* gradients = z + (p * out + c) * count + begin * kLanes;
             if (out == kLanes) {
               add_products<16, 1>(from, gradients, 0, size, tap + i * out, out);
             } else {
@@ -156,23 +209,22 @@ SEMIVOX_AVX512 void collect_eight(const float* sums /* (runs, 16, 3, Ci, Co) */,
   }
 }
 
-}  // namespace
-
-void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
+template <class T>
+void run(const Tensor& x, const Tensor& dy, Tensor& dw) {
   const int64_t in = x.shape().c, out = dy.shape().c, count = kPositions * 3 * in * out;
-  const Units units(x.shape(), in + out);
+  const Units units(x.shape(), in + out, sizeof(T), kTogether<T, Layout::by_block>);
   // Runs of units have partial sums of their own; where these are too large, the positions are split as well.
   const int64_t affordable =
       std::max<int64_t>(1, kPartialBytes / (count * static_cast<int64_t>(sizeof(float))));
   const int64_t runs = std::min({kTasks, affordable, units.count()}), splits = runs < kTasks ? 4 : 1;
   const Tensor partials = Tensor::zeros({1, runs * count, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
   float* sums = partials.data<float>();  // (runs, 16, 3, Ci, Co)
-  const ThreadScratch scratch(columns_size(units, in) + input_size(units, in) + input_size(units, out));
+  const ThreadScratch scratch(columns_size(units, in) + input_size<T>(units, in) + input_size<T>(units, out));
   parallel_blocks(runs * splits, 1, [&](int64_t task, int64_t) {
     const int64_t run = task / splits, split = task % splits;
     const PositionRows positions{4 * split / splits, 4 * (split + 1) / splits};
     for (int64_t unit = units.count() * run / runs; unit < units.count() * (run + 1) / runs; ++unit) {
-      add_unit(x, dy, units, Unit(units, unit), positions, scratch.mine(), sums + run * count);
+      add_unit<T>(x, dy, units, Unit(units, unit), positions, scratch.mine(), sums + run * count);
     }
   });
   parallel_blocks(in, kLanes, [&](int64_t begin, int64_t end) {
@@ -180,6 +232,12 @@ void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
       for (int64_t i = begin; i < end; ++i) collect_eight(sums, runs, in, out, i, o, dw.data<float>());
     }
   });
+}
+
+}  // namespace
+
+void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
+  x.dtype() == DType::bf16 ? run<bf16>(x, dy, dw) : run<float>(x, dy, dw);
 }
 
 }  // namespace semivox::kernels::winograd

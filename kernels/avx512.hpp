@@ -1,0 +1,59 @@
+// 512-bit vectors of channels for the CPU kernels: f32 in registers, f32 or bf16 in memory.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "engine/bf16.hpp"
+
+namespace semivox::kernels::avx512 {
+
+#define SEMIVOX_AVX512 __attribute__((target("avx512f")))
+#define SEMIVOX_AVX512_BF16 __attribute__((target("avx512f,avx512bf16")))
+
+/// `Lanes` channels, 8 or 16.
+template <int Lanes>
+struct Types {
+  typedef float Vector __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
+  typedef uint32_t Words __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
+  typedef uint16_t Halves __attribute__((vector_size(2 * Lanes)));
+};
+template <int Lanes>
+using Vector = typename Types<Lanes>::Vector;
+
+template <int Lanes>
+SEMIVOX_AVX512 inline Vector<Lanes> load(const float* p) {
+  return *reinterpret_cast<const Vector<Lanes>*>(p);
+}
+
+template <int Lanes>
+SEMIVOX_AVX512 inline Vector<Lanes> load(const bf16* p) {
+  using Words = typename Types<Lanes>::Words;
+  typename Types<Lanes>::Halves halves;
+  std::memcpy(&halves, p, sizeof halves);
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  return (Vector<Lanes>)words;  // the same bits
+}
+
+template <int Lanes>
+SEMIVOX_AVX512 inline void store(float* p, Vector<Lanes> v) {
+  *reinterpret_cast<Vector<Lanes>*>(p) = v;
+}
+
+/// Rounds as bf16's constructor does; the bits stand in the lower halves.
+template <int Lanes>
+SEMIVOX_AVX512 inline typename Types<Lanes>::Words rounded(Vector<Lanes> v) {
+  using Words = typename Types<Lanes>::Words;
+  const Words words = (Words)v;  // the same bits
+  const Words nearest = (words + 0x7fffu + ((words >> 16) & 1u)) >> 16;
+  const Words not_a_number = (words >> 16) | 0x40u;
+  return (words & 0x7fffffffu) > 0x7f800000u ? not_a_number : nearest;
+}
+
+template <int Lanes>
+SEMIVOX_AVX512 inline void store(bf16* p, Vector<Lanes> v) {
+  const auto halves = __builtin_convertvector(rounded<Lanes>(v), typename Types<Lanes>::Halves);
+  std::memcpy(static_cast<void*>(p), &halves, sizeof halves);
+}
+
+}  // namespace semivox::kernels::avx512
