@@ -1,6 +1,8 @@
 // 512-bit vectors of channels for the CPU kernels: f32 in registers, f32 or bf16 in memory.
 #pragma once
 
+#include <immintrin.h>
+
 #include <cstdint>
 #include <cstring>
 
@@ -54,6 +56,16 @@ template <int Lanes>
 SEMIVOX_AVX512 inline void store(bf16* p, Vector<Lanes> v) {
   const auto halves = __builtin_convertvector(rounded<Lanes>(v), typename Types<Lanes>::Halves);
   std::memcpy(static_cast<void*>(p), &halves, sizeof halves);
+}
+
+/// Operands of the bf16 dot product: 16 pairs, or one pair for all lanes.
+SEMIVOX_AVX512_BF16 inline __m512bh load_pairs(const bf16* pairs) {
+  return (__m512bh)_mm512_loadu_si512(pairs);
+}
+SEMIVOX_AVX512_BF16 inline __m512bh broadcast_pair(const bf16* pair) {
+  int32_t bits;
+  std::memcpy(&bits, pair, sizeof bits);
+  return (__m512bh)_mm512_set1_epi32(bits);
 }
 
 }  // namespace semivox::kernels::avx512

@@ -111,7 +111,7 @@ void conv_backward_weights(const ConvGeometry& geometry, const Tensor& x, const 
   SEMIVOX_CHECK(!x.device().is_cuda(), "built without CUDA");
   if (x.dtype() == DType::f64) return reference::conv_backward_weights(geometry, x, dy, dw);
   if (thin::takes(geometry, x, dy)) return thin::backward_weights(geometry, x, dy, dw);
-  if (winograd::takes(geometry, x, dy)) return winograd::backward_weights(x, dy, dw);
+  if (winograd::takes(geometry, x, dy)) return winograd::backward_weights(geometry, x, dy, dw);
   onednn::conv_backward_weights(geometry, x, dy, dw);
 }
 

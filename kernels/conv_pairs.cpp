@@ -2,8 +2,6 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -15,6 +13,9 @@
 namespace semivox::kernels::pairs {
 
 namespace {
+
+using avx512::broadcast_pair;
+using avx512::load_pairs;
 
 constexpr int64_t kChannels = 16;  // of input and output
 constexpr int64_t kPairs = kChannels / 2;
@@ -50,16 +51,6 @@ Packed pack(const ConvGeometry& g, const ConvWeights& weights, bool turned) {
   return packed;
 }
 
-SEMIVOX_AVX512_BF16 inline __m512bh broadcast(const bf16* pair) {
-  int32_t bits;
-  std::memcpy(&bits, pair, sizeof bits);
-  return (__m512bh)_mm512_set1_epi32(bits);
-}
-
-SEMIVOX_AVX512_BF16 inline __m512bh load(const bf16* outputs) {
-  return (__m512bh)_mm512_loadu_si512(outputs);
-}
-
 /// Voxels w0 ... w0 + kVoxels - 1 of an output row of W voxels.
 SEMIVOX_AVX512_BF16 void convolve(const Rows& rows, int64_t w0, int64_t width, const float* bias, float slope,
                                   bf16* y /* (W, 16) */) {
@@ -72,20 +63,21 @@ SEMIVOX_AVX512_BF16 void convolve(const Rows& rows, int64_t w0, int64_t width, c
                *weights = rows.weights[static_cast<size_t>(r)];
     for (int64_t p = 0; p < kPairs; ++p) {
       const bf16 *pair = x + 2 * p, *taps = weights + p * 3 * kChannels * 2;
-      const __m512bh left = load(taps), middle = load(taps + 2 * kChannels),
-                     right = load(taps + 4 * kChannels);
+      const __m512bh left = load_pairs(taps), middle = load_pairs(taps + 2 * kChannels),
+                     right = load_pairs(taps + 4 * kChannels);
       // What is to the left of a voxel meets the first tap: an input voxel adds to the sum on its right
       // first.
-      if (!at_start) sums[0] = _mm512_dpbf16_ps(sums[0], broadcast(pair - kChannels), left);
+      if (!at_start) sums[0] = _mm512_dpbf16_ps(sums[0], broadcast_pair(pair - kChannels), left);
 #pragma GCC unroll 16
       for (int i = 0; i < kVoxels; ++i) {
-        const __m512bh value = broadcast(pair + i * kChannels);
+        const __m512bh value = broadcast_pair(pair + i * kChannels);
         if (i + 1 < kVoxels) sums[i + 1] = _mm512_dpbf16_ps(sums[i + 1], value, left);
         sums[i] = _mm512_dpbf16_ps(sums[i], value, middle);
         if (i > 0) sums[i - 1] = _mm512_dpbf16_ps(sums[i - 1], value, right);
       }
       if (!at_end) {
-        sums[kVoxels - 1] = _mm512_dpbf16_ps(sums[kVoxels - 1], broadcast(pair + kVoxels * kChannels), right);
+        sums[kVoxels - 1] =
+            _mm512_dpbf16_ps(sums[kVoxels - 1], broadcast_pair(pair + kVoxels * kChannels), right);
       }
     }
   }

@@ -1,14 +1,12 @@
 // Outputs and gradients of the inputs; V of a unit as in conv_winograd_units.hpp.
 //
-//   U = G w G^T    (16 positions, 3, Ci, Co)    of the weights, made once per version
+//   U = G w G^T    (16 positions, kD, Ci, Co)   of the weights, made once per version
 //   M = V U        (16 positions, tiles, Co)    a matrix product for each position, summed over kd and Ci
 //   y = A^T M A                                 2x2 outputs of a tile
 
 #include "kernels/conv_winograd.hpp"
 
 #if defined(__x86_64__)
-
-#include <immintrin.h>
 
 #include "kernels/conv_amx.hpp"
 #include "kernels/conv_packed.hpp"
@@ -18,14 +16,15 @@ namespace semivox::kernels::winograd {
 
 namespace {
 
-/// Products of `Rows` tiles with `Width` times 16 output channels for one position: sums over three planes
-/// and all input channels. With the channels known the compiler addresses every tile by a constant offset.
+/// Products of `Rows` tiles with `Width` times 16 output channels for one position: sums over the planes
+/// under the kernel and all input channels. With the channels known the compiler addresses every tile by a
+/// constant offset.
 template <int64_t Channels, int Rows, int Width>
 SEMIVOX_AVX512 void multiply(const float* v /* (tiles, Channels) */,
-                             const float* u /* (3, Channels, 16 Width) */, int64_t plane_stride,
-                             float* m /* (tiles, out_stride) */, int64_t out_stride) {
+                             const float* u /* (kD, Channels, 16 Width) */, int64_t depth,
+                             int64_t plane_stride, float* m /* (tiles, out_stride) */, int64_t out_stride) {
   Vector sums[Rows][Width] = {};
-  for (int64_t kd = 0; kd < 3; ++kd) {
+  for (int64_t kd = 0; kd < depth; ++kd) {
     const float* plane = v + kd * plane_stride;
     for (int64_t c = 0; c < Channels; ++c, u += Width * kLanes) {
       Vector weights[Width];
@@ -48,25 +47,19 @@ SEMIVOX_AVX512 void multiply(const float* v /* (tiles, Channels) */,
 /// The same in bf16: one dot product takes a pair of input channels, broadcast, times 16 pairs of weights.
 template <int64_t Channels, int Rows, int Width>
 SEMIVOX_AVX512_BF16 void multiply(const bf16* v /* (tiles, Channels) */,
-                                  const bf16* u /* (3, Channels / 2, 16 Width, 2) */, int64_t plane_stride,
-                                  float* m /* (tiles, out_stride) */, int64_t out_stride) {
-  __m512 sums[Rows][Width];
-#pragma GCC unroll 24
-  for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_setzero_ps();
-  }
-  for (int64_t kd = 0; kd < 3; ++kd) {
+                                  const bf16* u /* (kD, Channels / 2, 16 Width, 2) */, int64_t depth,
+                                  int64_t plane_stride, float* m /* (tiles, out_stride) */,
+                                  int64_t out_stride) {
+  __m512 sums[Rows][Width] = {};
+  for (int64_t kd = 0; kd < depth; ++kd) {
     const bf16* plane = v + kd * plane_stride;
     for (int64_t c = 0; c < Channels; c += 2, u += Width * 2 * kLanes) {
       __m512bh weights[Width];
 #pragma GCC unroll 2
-      for (int j = 0; j < Width; ++j) weights[j] = (__m512bh)_mm512_loadu_si512(u + j * 2 * kLanes);
+      for (int j = 0; j < Width; ++j) weights[j] = avx512::load_pairs(u + j * 2 * kLanes);
 #pragma GCC unroll 24
       for (int i = 0; i < Rows; ++i) {
-        int32_t pair;
-        std::memcpy(&pair, plane + i * Channels + c, sizeof pair);
-        const __m512bh values = (__m512bh)_mm512_set1_epi32(pair);
+        const __m512bh values = avx512::broadcast_pair(plane + i * Channels + c);
 #pragma GCC unroll 2
         for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], values, weights[j]);
       }
@@ -80,7 +73,7 @@ SEMIVOX_AVX512_BF16 void multiply(const bf16* v /* (tiles, Channels) */,
 }
 
 template <class T>
-using Multiply = void (*)(const T*, const T*, int64_t, float*, int64_t);
+using Multiply = void (*)(const T*, const T*, int64_t, int64_t, float*, int64_t);
 
 /// The product of up to 24 / `Width` tiles. Behind the last tile there is room to read and to write.
 template <class T, int64_t Channels, int Width>
@@ -142,28 +135,29 @@ SEMIVOX_AVX512 void convolve_unit(const Tensor& x, const T* u, const float* bias
   float* m = columns + columns_size(units, in);  // (16, chunk, Co)
   T* v = reinterpret_cast<T*>(m + kPositions * kChunk * out);
   transform_unit<Layout::by_tile>(x, units, unit, {}, columns, v);
-  const int64_t pitch = (unit.planes + 2) * tiles * in, count = unit.planes * tiles;
+  const int64_t pitch = units.input_planes(unit.planes) * tiles * in, count = unit.planes * tiles;
   const int64_t group = width == kLanes ? 24 : 12;  // tiles of one product
   std::fill_n(v + kPositions * pitch, kChunk * in,
               T(0.0f));  // what the last product reads behind the last tile
-  T* sample = y.data<T>() + unit.n * y.shape().voxels() * out;
+  const Shape s = units.shape.with_channels(out);
+  T* sample = y.data<T>() + unit.n * s.voxels() * out;
   for (int64_t begin = 0; begin < count; begin += kChunk) {
     const int64_t rows = std::min(kChunk, count - begin);
     for (int64_t p = 0; p < kPositions; ++p) {
       const T* from = v + p * pitch + begin * in;
       for (int64_t c = 0; c < out; c += width) {
-        const T* weights = u + (p * out + c) * 3 * in;
+        const T* weights = u + (p * out + c) * units.depth * in;
         float* to = m + p * kChunk * out + c;
         for (int64_t i = 0; i < rows; i += group) {
           const int64_t left = std::min(group, rows - i);
           const Multiply<T> multiply =
               width == kLanes ? multiply_for<T, 1>(in, left) : multiply_for<T, 2>(in, left);
-          multiply(from + i * in, weights, tiles * in, to + i * out, out);
+          multiply(from + i * in, weights, units.depth, tiles * in, to + i * out, out);
         }
       }
     }
     for (int64_t i = 0; i < rows; ++i) {
-      write_tile(m + i * out, kChunk * out, bias, slope, y.shape(), unit.first_plane + (begin + i) / tiles,
+      write_tile(m + i * out, kChunk * out, bias, slope, s, unit.first_plane + (begin + i) / tiles,
                  2 * unit.tile_row, (begin + i) % tiles * 2, sample);
     }
   }
@@ -185,15 +179,16 @@ struct Sixteen {
 
 /// U for input channel i and the outputs o ... o+15. With `backward`, for a convolution with mirrored taps
 /// from Co to Ci channels.
-SEMIVOX_AVX512 Sixteen transform_sixteen(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t ci, bool backward,
-                                         int64_t i, int64_t o) {
+SEMIVOX_AVX512 Sixteen transform_sixteen(const float* w /* (Co, Ci, kD, 3, 3) */, int64_t ci, int64_t depth,
+                                         bool backward, int64_t i, int64_t o) {
+  const int64_t count = depth * 9;
   float taps[27][kLanes];
   for (int64_t lane = 0; lane < kLanes; ++lane) {
-    const float* from = w + (backward ? i * ci + o + lane : (o + lane) * ci + i) * 27;
-    for (int64_t tap = 0; tap < 27; ++tap) taps[tap][lane] = from[backward ? 26 - tap : tap];
+    const float* from = w + (backward ? i * ci + o + lane : (o + lane) * ci + i) * count;
+    for (int64_t tap = 0; tap < count; ++tap) taps[tap][lane] = from[backward ? count - 1 - tap : tap];
   }
   Sixteen u;
-  for (int64_t kd = 0; kd < 3; ++kd) {
+  for (int64_t kd = 0; kd < depth; ++kd) {
     Vector columns[3][4];
     for (int64_t kw = 0; kw < 3; ++kw) {
       const auto tap = [&](int64_t kh) { return taps[(kd * 3 + kh) * 3 + kw]; };
@@ -208,28 +203,28 @@ SEMIVOX_AVX512 Sixteen transform_sixteen(const float* w /* (Co, Ci, 3, 3, 3) */,
   return u;
 }
 
-/// Writes U of the input channels i and i+1, (16 positions, blocks of output channels, 3, Ci, width); in bf16
-/// the two side by side, (..., Ci / 2, width, 2).
-SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t in, int64_t out, int64_t i, int64_t o,
-                              float* u) {
+/// Writes U of the input channels i and i+1, (16 positions, blocks of output channels, kD, Ci, width); in
+/// bf16 the two side by side, (..., Ci / 2, width, 2).
+SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t depth, int64_t in, int64_t out, int64_t i,
+                              int64_t o, float* u) {
   const int64_t width = block_width(out);
   for (int64_t k = 0; k < 2; ++k) {
-    for (int64_t kd = 0; kd < 3; ++kd) {
+    for (int64_t kd = 0; kd < depth; ++kd) {
       for (int64_t p = 0; p < kPositions; ++p) {
-        float* block = u + (p * out + o / width * width) * 3 * in;
+        float* block = u + (p * out + o / width * width) * depth * in;
         store(block + (kd * in + i + k) * width + o % width, two[k].values[kd][p]);
       }
     }
   }
 }
-SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t in, int64_t out, int64_t i, int64_t o,
-                              bf16* u) {
+SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t depth, int64_t in, int64_t out, int64_t i,
+                              int64_t o, bf16* u) {
   const int64_t width = block_width(out);
-  for (int64_t kd = 0; kd < 3; ++kd) {
+  for (int64_t kd = 0; kd < depth; ++kd) {
     for (int64_t p = 0; p < kPositions; ++p) {
       const auto pairs =
           avx512::rounded<kLanes>(two[0].values[kd][p]) | avx512::rounded<kLanes>(two[1].values[kd][p]) << 16;
-      bf16* block = u + (p * out + o / width * width) * 3 * in;
+      bf16* block = u + (p * out + o / width * width) * depth * in;
       std::memcpy(static_cast<void*>(block + (kd * in + i) * width + o % width * 2), &pairs, sizeof pairs);
     }
   }
@@ -237,22 +232,23 @@ SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t in, int64_t out, 
 
 /// U of a layer; with `backward` that of the gradient of the input.
 template <class T>
-void transform_weights(const float* w /* (Co, Ci, 3, 3, 3) */, int64_t co, int64_t ci, bool backward, T* u) {
+void transform_weights(const float* w /* (Co, Ci, kD, 3, 3) */, int64_t co, int64_t ci, int64_t depth,
+                       bool backward, T* u) {
   const int64_t in = backward ? co : ci, out = backward ? ci : co, groups = in / kLanes;
   parallel_blocks(out / kLanes * groups, 1, [&](int64_t task, int64_t) {
     const int64_t o = task / groups * kLanes;
     for (int64_t i = task % groups * kLanes; i < (task % groups + 1) * kLanes; i += 2) {
-      const Sixteen two[] = {transform_sixteen(w, ci, backward, i, o),
-                             transform_sixteen(w, ci, backward, i + 1, o)};
-      write_two(two, in, out, i, o, u);
+      const Sixteen two[] = {transform_sixteen(w, ci, depth, backward, i, o),
+                             transform_sixteen(w, ci, depth, backward, i + 1, o)};
+      write_two(two, depth, in, out, i, o, u);
     }
   });
 }
 
 template <class T>
-void convolve(const Tensor& x, const T* u, const Tensor& bias, float slope, Tensor& y) {
+void convolve(const Tensor& x, const T* u, int64_t depth, const Tensor& bias, float slope, Tensor& y) {
   const int64_t in = x.shape().c, out = y.shape().c;
-  const Units units(x.shape(), in, sizeof(T), 1);
+  const Units units(x.shape(), depth, in, sizeof(T), 1);
   const ThreadScratch scratch(columns_size(units, in) + kPositions * kChunk * out + input_size<T>(units, in));
   const float* b = bias.defined() ? bias.data<float>() : nullptr;
   parallel_blocks(units.count(), 1, [&](int64_t index, int64_t) {
@@ -265,13 +261,13 @@ template <class T>
 void run(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, bool backward,
          const Tensor& bias, float slope, Tensor& y) {
   const auto type = std::is_same_v<T, bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
-  const onednn::MemoryDesc desc({kPositions, 3, g.in_channels, g.out_channels}, type,
+  const onednn::MemoryDesc desc({kPositions, g.kernel[0], g.in_channels, g.out_channels}, type,
                                 dnnl::memory::format_tag::abcd);
   const dnnl::memory packed = onednn::packed_weights(weights, desc, backward, [&](const dnnl::memory& to) {
-    transform_weights(weights.values.data<float>(), g.out_channels, g.in_channels, backward,
+    transform_weights(weights.values.data<float>(), g.out_channels, g.in_channels, g.kernel[0], backward,
                       static_cast<T*>(to.get_data_handle()));
   });
-  convolve(x, static_cast<const T*>(packed.get_data_handle()), bias, slope, y);
+  convolve(x, static_cast<const T*>(packed.get_data_handle()), g.kernel[0], bias, slope, y);
 }
 
 }  // namespace
@@ -279,11 +275,12 @@ void run(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, boo
 bool takes(const ConvGeometry& g, const Tensor& x, const Tensor& y) {
   static const bool in_f32 = __builtin_cpu_supports("avx512f") > 0;
   static const bool in_bf16 = in_f32 && __builtin_cpu_supports("avx512bf16") > 0 && !amx::available();
-  const std::array<int64_t, 3> one{1, 1, 1}, three{3, 3, 3};
+  const std::array<int64_t, 3> one{1, 1, 1}, kernel{g.kernel[0], 3, 3}, padding{g.kernel[0] / 2, 1, 1};
   const auto fits = [](int64_t c) { return c == 16 || c == 32 || c == 64 || c == 128; };
   const bool available = x.dtype() == DType::bf16 ? in_bf16 : in_f32;
-  return available && !g.transposed && g.kernel == three && g.stride == one && g.padding == one &&
-         fits(g.in_channels) && fits(g.out_channels) && x.dtype() == y.dtype() && x.dtype() != DType::f64;
+  return available && !g.transposed && g.dilation == 1 && (g.kernel[0] == 1 || g.kernel[0] == 3) &&
+         g.kernel == kernel && g.stride == one && g.padding == padding && fits(g.in_channels) &&
+         fits(g.out_channels) && x.dtype() == y.dtype() && x.dtype() != DType::f64;
 }
 
 void forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,

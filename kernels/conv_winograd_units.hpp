@@ -4,7 +4,7 @@
 // A unit is two output rows (one row of tiles) of some planes of one sample. Its tiles are numbered plane by
 // plane; tap kd of tile m then reads transformed tile m + kd * (tiles in a row).
 //
-//   V = B^T x B    (16 positions, planes + 2, tiles, Ci)    of the input
+//   V = B^T x B    (16 positions, input planes, tiles, Ci)    of the input
 #pragma once
 
 #include <omp.h>
@@ -39,20 +39,31 @@ SEMIVOX_AVX512 inline void store(T* p, Vector v) {
 
 /// How a volume is cut into units.
 struct Units {
-  Shape shape;        // of the activations; channels are given where they matter
+  Shape shape;        // of the activations, the channels set aside
+  int64_t depth;      // taps along D: 3, or 1
   int64_t tile_rows;  // along H
   int64_t tiles;      // in a row, along W
   int64_t planes;     // of a full unit
   int64_t runs;       // of planes, in a volume
 
   /// `value_bytes` of a transformed value; rows are filled up to a multiple of `together` tiles.
-  Units(const Shape& s, int64_t channels, size_t value_bytes, int64_t together)
-      : shape(s), tile_rows((s.h + 1) / 2), tiles(((s.w + 1) / 2 + together - 1) / together * together) {
+  Units(const Shape& s, int64_t kernel_depth, int64_t channels, size_t value_bytes, int64_t together)
+      : shape(s),
+        depth(kernel_depth),
+        tile_rows((s.h + 1) / 2),
+        tiles(((s.w + 1) / 2 + together - 1) / together * together) {
+    if (depth == 1) {  // planes do not meet: those of all samples are one stack
+      shape.d *= shape.n;
+      shape.n = 1;
+    }
     const int64_t slice_bytes = kPositions * tiles * channels * static_cast<int64_t>(value_bytes);
-    planes = std::clamp<int64_t>(kUnitBytes / slice_bytes - 2, 1, s.d);
-    runs = (s.d + planes - 1) / planes;
-    planes = (s.d + runs - 1) / runs;  // even runs
+    planes = std::clamp<int64_t>(kUnitBytes / slice_bytes - depth + 1, 1, shape.d);
+    runs = (shape.d + planes - 1) / planes;
+    planes = (shape.d + runs - 1) / runs;  // even runs
   }
+
+  /// Planes of the input that `outputs` planes of the output see.
+  int64_t input_planes(int64_t outputs) const { return outputs + depth - 1; }
 
   int64_t count() const { return shape.n * tile_rows * runs; }
 };
@@ -163,17 +174,17 @@ SEMIVOX_AVX512 inline void transform_input(const T* x /* (D, H, W, C) of one sam
   }
 }
 
-/// V of a unit, (positions, planes + 2, tiles, C) or, in each position, by blocks of channels.
+/// V of a unit, (positions, input planes, tiles, C) or, in each position, by blocks of channels.
 template <Layout layout, class T>
 SEMIVOX_AVX512 inline void transform_unit(const Tensor& x, const Units& units, const Unit& unit,
                                           const PositionRows& positions, float* columns, T* v) {
-  const Shape& s = x.shape();
-  const int64_t count = (unit.planes + 2) * units.tiles;
+  const Shape s = units.shape.with_channels(x.shape().c);
+  const int64_t planes = units.input_planes(unit.planes), count = planes * units.tiles;
   const Order order(layout, count, s.c);
   const T* sample = x.data<T>() + unit.n * s.voxels() * s.c;
-  for (int64_t i = 0; i < unit.planes + 2; ++i) {
-    transform_input<layout>(sample, s, unit.first_plane + i - 1, unit.tile_row, units.tiles, positions, order,
-                            columns, v + i * units.tiles * order.tile, count * s.c);
+  for (int64_t i = 0; i < planes; ++i) {
+    transform_input<layout>(sample, s, unit.first_plane + i - units.depth / 2, unit.tile_row, units.tiles,
+                            positions, order, columns, v + i * units.tiles * order.tile, count * s.c);
   }
 }
 
@@ -194,7 +205,7 @@ class ThreadScratch {
 inline int64_t columns_size(const Units& units, int64_t channels) { return (2 * units.tiles + 2) * channels; }
 template <class T>
 int64_t input_size(const Units& units, int64_t channels) {
-  const int64_t values = (kPositions * (units.planes + 2) * units.tiles + kChunk) * channels;
+  const int64_t values = (kPositions * units.input_planes(units.planes) * units.tiles + kChunk) * channels;
   return values * static_cast<int64_t>(sizeof(T)) / static_cast<int64_t>(sizeof(float));
 }
 

@@ -1,14 +1,12 @@
 // The gradient of the weights runs the convolution backwards; V of a unit as in conv_winograd_units.hpp.
 //
 //   Z = A dy A^T   (16 positions, tiles, Co)      of the gradient of the output
-//   dU = V^T Z     (16 positions, 3, Ci, Co)      summed over the tiles
+//   dU = V^T Z     (16 positions, kD, Ci, Co)     summed over the tiles
 //   dw = G^T dU G
 
 #include "kernels/conv_winograd.hpp"
 
 #if defined(__x86_64__)
-
-#include <immintrin.h>
 
 #include "kernels/conv_winograd_units.hpp"
 
@@ -29,7 +27,7 @@ template <class T>
 SEMIVOX_AVX512 void transform_output(const Tensor& dy, const Units& units, const Unit& unit,
                                      const PositionRows& positions, T* z) {
   constexpr int together = kTogether<T, Layout::by_block>;
-  const Shape& s = dy.shape();
+  const Shape s = units.shape.with_channels(dy.shape().c);
   const int64_t count = unit.planes * units.tiles, pitch = count * s.c;
   const Order order(Layout::by_block, count, s.c);
   const T* sample = dy.data<T>() + unit.n * s.voxels() * s.c;
@@ -100,21 +98,14 @@ SEMIVOX_AVX512_BF16 void add_products(const bf16* v /* (count / 2, 16, 2), the f
                                       const bf16* z /* (count / 2, 16, 2), Width times, z_block apart */,
                                       int64_t z_block, int64_t count, float* du /* (Rows, out) */,
                                       int64_t out) {
-  __m512 sums[Rows][Width];
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_setzero_ps();
-  }
+  __m512 sums[Rows][Width] = {};
   for (int64_t m = 0; m < count; m += 2) {
     __m512bh gradients[Width];
 #pragma GCC unroll 2
-    for (int j = 0; j < Width; ++j) gradients[j] = (__m512bh)_mm512_loadu_si512(z + j * z_block + m * kLanes);
+    for (int j = 0; j < Width; ++j) gradients[j] = avx512::load_pairs(z + j * z_block + m * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
-      int32_t pair;
-      std::memcpy(&pair, v + m * kLanes + 2 * i, sizeof pair);
-      const __m512bh values = (__m512bh)_mm512_set1_epi32(pair);
+      const __m512bh values = avx512::broadcast_pair(v + m * kLanes + 2 * i);
 #pragma GCC unroll 2
       for (int j = 0; j < Width; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], values, gradients[j]);
     }
@@ -129,16 +120,16 @@ SEMIVOX_AVX512_BF16 void add_products(const bf16* v /* (count / 2, 16, 2), the f
   }
 }
 
-/// Adds one unit's dU, (16, 3, Ci, Co), in some rows of positions.
+/// Adds one unit's dU, (16, kD, Ci, Co), in some rows of positions.
 template <class T>
 SEMIVOX_AVX512 void add_unit(const Tensor& x, const Tensor& dy, const Units& units, const Unit& unit,
                              const PositionRows& positions, float* scratch, float* du) {
   const int64_t in = x.shape().c, out = dy.shape().c, tiles = units.tiles, count = unit.planes * tiles;
-  const int64_t source_count = count + 2 * tiles, rows = out == kLanes ? 16 : 8;
+  const int64_t source_count = units.input_planes(unit.planes) * tiles, rows = out == kLanes ? 16 : 8;
   constexpr int64_t together = kTogether<T, Layout::by_block>;
   float* columns = scratch;
   float* inputs = columns + columns_size(units, in);
-  T* v = reinterpret_cast<T*>(inputs);  // (positions, Ci / 16, planes + 2, tiles, 16)
+  T* v = reinterpret_cast<T*>(inputs);  // (positions, Ci / 16, input planes, tiles, 16)
   T* z = reinterpret_cast<T*>(inputs + input_size<T>(units, in));  // (positions, Co / 16, planes, tiles, 16)
   transform_unit<Layout::by_block>(x, units, unit, positions, columns, v);
   transform_output(dy, units, unit, positions, z);
@@ -147,8 +138,8 @@ SEMIVOX_AVX512 void add_unit(const Tensor& x, const Tensor& dy, const Units& uni
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t begin = count / together * chunk / chunks * together;
       const int64_t size = count / together * (chunk + 1) / chunks * together - begin;
-      for (int64_t kd = 0; kd < 3; ++kd) {
-        float* tap = du + ((4 * positions.begin + p) * 3 + kd) * in * out;
+      for (int64_t kd = 0; kd < units.depth; ++kd) {
+        float* tap = du + ((4 * positions.begin + p) * units.depth + kd) * in * out;
         for (int64_t i = 0; i < in; i += rows) {
           const T* from = v + p * source_count * in + i / kLanes * kLanes * source_count +
                           (kd * tiles + begin) * kLanes + i % kLanes * together;
@@ -177,18 +168,19 @@ SEMIVOX_AVX512 inline void transform_back(const Doubles (&u)[4], Doubles (&g)[3]
 }
 
 /// Adds to dw the gradients of input channel i and the outputs o ... o+7 from the runs' sums.
-SEMIVOX_AVX512 void collect_eight(const float* sums /* (runs, 16, 3, Ci, Co) */, int64_t runs, int64_t in,
-                                  int64_t out, int64_t i, int64_t o, float* dw /* (Co, Ci, 27) */) {
+SEMIVOX_AVX512 void collect_eight(const float* sums /* (runs, 16, kD, Ci, Co) */, int64_t runs, int64_t depth,
+                                  int64_t in, int64_t out, int64_t i, int64_t o,
+                                  float* dw /* (Co, Ci, kD, 3, 3) */) {
   constexpr int64_t kEight = 8;
   float taps[27][kEight];
-  for (int64_t kd = 0; kd < 3; ++kd) {
+  for (int64_t kd = 0; kd < depth; ++kd) {
     Doubles rows[4][3];
     for (int64_t row = 0; row < 4; ++row) {
       Doubles u[4] = {};
       for (int64_t column = 0; column < 4; ++column) {
-        const float* from = sums + (((4 * row + column) * 3 + kd) * in + i) * out + o;
+        const float* from = sums + (((4 * row + column) * depth + kd) * in + i) * out + o;
         for (int64_t run = 0; run < runs; ++run) {
-          const Half part = *reinterpret_cast<const Half*>(from + run * kPositions * 3 * in * out);
+          const Half part = *reinterpret_cast<const Half*>(from + run * kPositions * depth * in * out);
           u[column] += __builtin_convertvector(part, Doubles);
         }
       }
@@ -204,21 +196,21 @@ SEMIVOX_AVX512 void collect_eight(const float* sums /* (runs, 16, 3, Ci, Co) */,
     }
   }
   for (int64_t lane = 0; lane < kEight; ++lane) {
-    float* to = dw + ((o + lane) * in + i) * 27;
-    for (int64_t tap = 0; tap < 27; ++tap) to[tap] += taps[tap][lane];
+    float* to = dw + ((o + lane) * in + i) * 9 * depth;
+    for (int64_t tap = 0; tap < 9 * depth; ++tap) to[tap] += taps[tap][lane];
   }
 }
 
 template <class T>
-void run(const Tensor& x, const Tensor& dy, Tensor& dw) {
-  const int64_t in = x.shape().c, out = dy.shape().c, count = kPositions * 3 * in * out;
-  const Units units(x.shape(), in + out, sizeof(T), kTogether<T, Layout::by_block>);
+void run(int64_t depth, const Tensor& x, const Tensor& dy, Tensor& dw) {
+  const int64_t in = x.shape().c, out = dy.shape().c, count = kPositions * depth * in * out;
+  const Units units(x.shape(), depth, in + out, sizeof(T), kTogether<T, Layout::by_block>);
   // Runs of units have partial sums of their own; where these are too large, the positions are split as well.
   const int64_t affordable =
       std::max<int64_t>(1, kPartialBytes / (count * static_cast<int64_t>(sizeof(float))));
   const int64_t runs = std::min({kTasks, affordable, units.count()}), splits = runs < kTasks ? 4 : 1;
   const Tensor partials = Tensor::zeros({1, runs * count, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
-  float* sums = partials.data<float>();  // (runs, 16, 3, Ci, Co)
+  float* sums = partials.data<float>();  // (runs, 16, kD, Ci, Co)
   const ThreadScratch scratch(columns_size(units, in) + input_size<T>(units, in) + input_size<T>(units, out));
   parallel_blocks(runs * splits, 1, [&](int64_t task, int64_t) {
     const int64_t run = task / splits, split = task % splits;
@@ -229,15 +221,15 @@ void run(const Tensor& x, const Tensor& dy, Tensor& dw) {
   });
   parallel_blocks(in, kLanes, [&](int64_t begin, int64_t end) {
     for (int64_t o = 0; o < out; o += 8) {
-      for (int64_t i = begin; i < end; ++i) collect_eight(sums, runs, in, out, i, o, dw.data<float>());
+      for (int64_t i = begin; i < end; ++i) collect_eight(sums, runs, depth, in, out, i, o, dw.data<float>());
     }
   });
 }
 
 }  // namespace
 
-void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
-  x.dtype() == DType::bf16 ? run<bf16>(x, dy, dw) : run<float>(x, dy, dw);
+void backward_weights(const ConvGeometry& g, const Tensor& x, const Tensor& dy, Tensor& dw) {
+  x.dtype() == DType::bf16 ? run<bf16>(g.kernel[0], x, dy, dw) : run<float>(g.kernel[0], x, dy, dw);
 }
 
 }  // namespace semivox::kernels::winograd
@@ -246,7 +238,7 @@ void backward_weights(const Tensor& x, const Tensor& dy, Tensor& dw) {
 
 namespace semivox::kernels::winograd {
 
-void backward_weights(const Tensor&, const Tensor&, Tensor&) {
+void backward_weights(const ConvGeometry&, const Tensor&, const Tensor&, Tensor&) {
   throw InternalError("this processor has no 512-bit vectors");
 }
 
