@@ -19,6 +19,11 @@ namespace {
 constexpr int64_t kTasks = 16;
 constexpr int64_t kPartialBytes = int64_t{8} << 20;
 
+/// Tiles whose products are worth partial sums of their own. In f32 short sums are worth more: they keep
+/// small layers close to f64.
+template <class T>
+constexpr int64_t kTilesOfRun = std::is_same_v<T, bf16> ? 512 : 1;
+
 /// Tiles of a weight gradient that all its products pass over before the next ones.
 constexpr int64_t kCachedTiles = 128;
 
@@ -208,7 +213,8 @@ void run(int64_t depth, const Tensor& x, const Tensor& dy, Tensor& dw) {
   // Runs of units have partial sums of their own; where these are too large, the positions are split as well.
   const int64_t affordable =
       std::max<int64_t>(1, kPartialBytes / (count * static_cast<int64_t>(sizeof(float))));
-  const int64_t runs = std::min({kTasks, affordable, units.count()}), splits = runs < kTasks ? 4 : 1;
+  const int64_t worth = std::max<int64_t>(1, units.count() * units.planes * units.tiles / kTilesOfRun<T>);
+  const int64_t runs = std::min({kTasks, affordable, worth, units.count()}), splits = runs < kTasks ? 4 : 1;
   const Tensor partials = Tensor::zeros({1, runs * count, 1, 1, 1}, DType::f32, {}, MemoryTag::workspace);
   float* sums = partials.data<float>();  // (runs, 16, kD, Ci, Co)
   const ThreadScratch scratch(columns_size(units, in) + input_size<T>(units, in) + input_size<T>(units, out));
