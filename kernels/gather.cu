@@ -14,6 +14,9 @@ struct Gather {
   uint8_t* label;               // (N, D, H, W) or null
   int64_t channels, depth, height, width, lanes;
 
+  /// On the CPU most rows are rows of the source, too: loops without conditions and strides become vectors.
+  SEMIVOX_HD bool whole_rows(const IndexMap& map) const { return lanes == 1 && map.stride[2] == 1; }
+
   template <class T>
   SEMIVOX_HD void copy_image(const GatherSample& sample, int64_t first, int64_t lane, float* out) const {
     const auto* source = static_cast<const T*>(sample.image);
@@ -21,6 +24,15 @@ struct Gather {
     const float slope = sample.slope, intercept = sample.intercept;
     const int64_t begin = sample.map.begin[2], end = sample.map.end[2],
                   stride = sample.map.stride[2] * channels;
+    if (whole_rows(sample.map)) {
+      const T* from = source + first * channels;
+      for (int64_t j = 0; j < begin * channels; ++j) out[j] = 0;
+      for (int64_t j = begin * channels; j < end * channels; ++j) {
+        out[j] = fmaf(slope, static_cast<float>(from[j]), intercept);
+      }
+      for (int64_t j = end * channels; j < width * channels; ++j) out[j] = 0;
+      return;
+    }
     for (int64_t w = lane; w < width; w += lanes) {
       const bool inside = w >= begin && w < end;
       const int64_t voxel = first * channels + w * stride;
@@ -56,10 +68,22 @@ struct Gather {
         copy_image<float>(sample, first, lane, image_row);
         break;
     }
-    if (!label_row) return;
+    if (label_row) copy_label(sample, first, lane, label_row);
+  }
+
+  SEMIVOX_HD void copy_label(const GatherSample& sample, int64_t first, int64_t lane, uint8_t* out) const {
+    const IndexMap& map = sample.map;
+    const int64_t begin = map.begin[2], end = map.end[2];
+    const uint8_t* source = sample.label;
+    if (source && whole_rows(map)) {
+      for (int64_t w = 0; w < begin; ++w) out[w] = 0;
+      for (int64_t w = begin; w < end; ++w) out[w] = source[first + w];
+      for (int64_t w = end; w < width; ++w) out[w] = 0;
+      return;
+    }
     for (int64_t w = lane; w < width; w += lanes) {
-      const bool inside = sample.label && w >= map.begin[2] && w < map.end[2];
-      label_row[w] = inside ? sample.label[first + w * map.stride[2]] : 0;
+      const bool inside = source && w >= begin && w < end;
+      out[w] = inside ? source[first + w * map.stride[2]] : 0;
     }
   }
 };
