@@ -4,9 +4,10 @@
     python3 bench/compare_precision.py
     python3 bench/compare_precision.py --data LA --train-options "--spacing 1.25"
 
-Both runs start from the same weights and see the same patches and dropout masks; only the activations are stored in other
+All runs start from the same weights and see the same patches and dropout masks; only the activations are stored in other
 precision. Single iterations differ, and the differences grow as in any training; what must agree is where the loss is after
-so many iterations: the means over windows of 20. Needs a built semivox; without --data it trains on a synthetic set.
+so many iterations: the means over windows of 20. How far apart two trainings get whatever the precision, a third run shows:
+f32 again, with a learning rate larger by a millionth. Needs a built semivox; without --data it trains on a synthetic set.
 """
 
 import argparse
@@ -18,8 +19,8 @@ import tempfile
 import common
 
 
-def losses(semivox, precision, options, folder):
-    out = os.path.join(folder, precision)
+def losses(semivox, name, precision, options, folder):
+    out = os.path.join(folder, name)
     common.run([semivox, "train", "--precision", precision, "--out", out, "--validate-every", "0", *options])
     with open(os.path.join(out, "metrics.jsonl")) as file:
         return [json.loads(line)["loss"] for line in file]
@@ -36,7 +37,8 @@ def main():
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--window", type=int, default=20, help="iterations per mean (20)")
     parser.add_argument("--method", default="supervised")
-    parser.add_argument("--train-options", default="--labeled 8 --patch 64x64x32 --batch 2", help="further options of both runs")
+    parser.add_argument("--lr", type=float, default=0.01, help="learning rate (0.01)")
+    parser.add_argument("--train-options", default="--labeled 8 --patch 64x64x32 --batch 2", help="further options of all runs")
     parser.add_argument("--out", help="base name of the JSON and Markdown files (default: bench/results/precision-<date>)")
     options = parser.parse_args()
 
@@ -47,27 +49,33 @@ def main():
             common.run([options.semivox, "data", "synth", "--out", data, "--cases", "16", "--size", "80x80x56", "--seed", "7"])
         train = ["--method", options.method, "--data", data, "--iterations", str(options.iterations)]
         train += shlex.split(options.train_options)
-        curves = {p: losses(options.semivox, p, train, folder) for p in ("f32", "bf16")}
+        curves = {
+            name: losses(options.semivox, name, precision, [*train, "--lr", repr(lr)], folder)
+            for name, precision, lr in (
+                ("f32", "f32", options.lr),
+                ("bf16", "bf16", options.lr),
+                ("disturbed", "f32", options.lr * (1 + 1e-6)),
+            )
+        }
 
-    means = {p: windows(curve, options.window) for p, curve in curves.items()}
-    difference = [abs(b - f) / f for f, b in zip(means["f32"], means["bf16"])]
+    names = ("bf16", "disturbed")
+    means = {name: windows(curve, options.window) + [sum(curve) / len(curve)] for name, curve in curves.items()}
+    difference = {name: [abs(m - f) / f for f, m in zip(means["f32"], means[name])] for name in names}
+    spans = [f"{i * options.window + 1} to {(i + 1) * options.window}" for i in range(len(means["f32"]) - 1)] + ["all"]
     rows = [
-        [f"{i * options.window + 1} to {(i + 1) * options.window}", f"{f:.4f}", f"{b:.4f}", f"{100 * d:.2f} %"]
-        for i, (f, b, d) in enumerate(zip(means["f32"], means["bf16"], difference))
+        [span, f"{means['f32'][i]:.4f}", *(text for name in names for text in (f"{means[name][i]:.4f}", f"{100 * difference[name][i]:.2f} %"))]
+        for i, span in enumerate(spans)
     ]
-    total = {p: sum(curve) / len(curve) for p, curve in curves.items()}
-    overall = abs(total["bf16"] - total["f32"]) / total["f32"]
-    rows.append(["all", f"{total['f32']:.4f}", f"{total['bf16']:.4f}", f"{100 * overall:.2f} %"])
     record = {
         "machine": common.machine(),
         "versions": f"method {options.method}, {options.train_options}",
         "curves": curves,
-        "largest_window_difference": max(difference),
-        "mean_difference": overall,
+        "largest_window_difference": {name: max(difference[name][:-1]) for name in names},
+        "mean_difference": {name: difference[name][-1] for name in names},
     }
     common.write(
         options.out, "precision", "Loss in bf16 beside f32",
-        record, [common.table(["iterations", "f32", "bf16", "difference"], rows)],
+        record, [common.table(["iterations", "f32", "bf16", "difference", "f32, learning rate + 1e-6", "difference"], rows)],
     )
 
 
