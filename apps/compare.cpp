@@ -1,5 +1,6 @@
 // `semivox compare`: several methods on the same data, split and seeds, and one table of their scores.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -181,6 +182,13 @@ std::string cell(const char* format, double value) {
   return out;
 }
 
+/// Cases and seeds behind the scores of a method that has any.
+size_t cases_of(const std::vector<Row>& rows) {
+  size_t most = 0;
+  for (const Row& row : rows) most = std::max(most, row.values[0].size());
+  return most;
+}
+
 std::string table(const std::vector<Row>& rows, size_t seeds) {
   char line[256];
   std::snprintf(line, sizeof line, "%-18s %17s %17s %17s %17s %8s %8s\n", "method", "Dice %", "Jaccard %",
@@ -192,7 +200,8 @@ std::string table(const std::vector<Row>& rows, size_t seeds) {
     for (size_t i = 0; i < kScores; ++i) {
       const Statistics s = statistics_of(values[i]);
       const double scale = i < 2 ? 100 : 1;
-      std::snprintf(line, sizeof line, " %8.2f +- %5.2f", scale * s.mean, scale * s.standard_deviation);
+      std::snprintf(line, sizeof line, " %8s +- %5s", cell("%.2f", scale * s.mean).c_str(),
+                    cell("%.2f", scale * s.standard_deviation).c_str());
       out += line;
     }
     std::snprintf(line, sizeof line, " %8s %8s\n", cell("%.3f", row.seconds_per_iteration).c_str(),
@@ -250,21 +259,30 @@ void add_compare_command(CLI::App& app) {
     std::vector<Row> rows;
     for (const std::string& method : arguments->methods) rows.emplace_back().method = method;
     nlohmann::json runs = nlohmann::json::array();
+    std::string diverged;
     for (Row& row : rows) {
-      for (const int64_t seed : arguments->seeds) {
-        runs.push_back(finished_run(config_of(config, row.method, seed), row.method, seed, *arguments));
-        add_run(row, runs.back());
+      try {
+        for (const int64_t seed : arguments->seeds) {
+          runs.push_back(finished_run(config_of(config, row.method, seed), row.method, seed, *arguments));
+          add_run(row, runs.back());
+        }
+        row.seconds_per_iteration /= static_cast<double>(arguments->seeds.size());
+      } catch (const Diverged& error) {  // the others may have hours to go, and do not need it
+        std::cerr << "semivox: " << row.method << ": " << error.what() << std::endl;
+        row = Row{row.method, {}, {}, std::nan("")};  // not the mean of some seeds
+        diverged += (diverged.empty() ? "" : ", ") + row.method;
       }
-      row.seconds_per_iteration /= static_cast<double>(arguments->seeds.size());
     }
     const std::string shown =
-        text("mean +- standard deviation over ", rows[0].values[0].size(), " cases, final weights, ",
+        text("mean +- standard deviation over ", cases_of(rows), " cases, final weights, ",
              config.flag("window.largest_component") ? "largest component" : "all components",
              ", distances in voxels of the files\n", table(rows, arguments->seeds.size()));
     write_file(arguments->out + "/comparison.txt", shown);
     write_file(arguments->out + "/comparison.md", markdown(rows));
     write_file(arguments->out + "/comparison.json", runs.dump(1) + "\n");
     std::cout << shown << "written to " << arguments->out << "/comparison.{txt,md,json}" << std::endl;
+    if (!diverged.empty())
+      throw Diverged(text("compare: without scores, since the loss is no number any more: ", diverged));
   });
 }
 

@@ -326,7 +326,10 @@ void add_predict_command(CLI::App& app) {
       ->check(CLI::IsMember({"uniform", "gaussian"}));
   command->add_option("--window-batch", options->windows.batch, "Windows per forward pass (default 1)")
       ->check(CLI::Range(1, 65536));
-  command->add_flag("--whole-volume", options->windows.whole_volume, "The whole scan as one window");
+  CLI::Option* whole =
+      command->add_flag("--whole-volume", options->windows.whole_volume, "The whole scan as one window");
+  for (const char* windows : {"--patch", "--stride", "--weighting", "--window-batch"})
+    whole->excludes(command->get_option(windows));
   command->add_flag("--mirror", options->windows.mirror, "Average over all combinations of mirrored axes");
   command
       ->add_option("--largest-component", options->neighbours,

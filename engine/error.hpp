@@ -31,6 +31,12 @@ class UsageError : public Error {
   explicit UsageError(const std::string& message) : Error(2, message) {}
 };
 
+/// A loss that is no number any more: the settings do not fit, exit code 2.
+class Diverged : public UsageError {
+ public:
+  using UsageError::UsageError;
+};
+
 /// A file or data set that cannot be read, written or used, exit code 3.
 class DataError : public Error {
  public:

@@ -133,7 +133,7 @@ class Run {
     for (const auto& [name, value] : report) {
       if (std::isfinite(value)) continue;
       const bool saved = std::filesystem::exists(latest());
-      throw UsageError(
+      throw Diverged(
           text("iteration ", done(), ", phase ", phase.name, ": ", name, " is ", value,
                ", expected a number; a run with a lower --lr may do better; ",
                saved ? "the last state that was saved is in " + latest() : "no state was saved yet"));

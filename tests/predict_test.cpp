@@ -124,10 +124,6 @@ TEST_CASE("predict: windows as asked for") {
     windows.mirror = true;
     arguments = "--mirror";
   }
-  SUBCASE("whole volume") {
-    windows.whole_volume = true;
-    arguments = "--whole-volume";
-  }
   SUBCASE("largest component, 26 neighbours by default") {
     neighbours = 26;
     arguments = "--largest-component";
@@ -143,6 +139,24 @@ TEST_CASE("predict: windows as asked for") {
   const Tensor image = tensor_of(io::read_nifti_image(place.input));
   CHECK(found == labels_of(predict_probabilities(*place.network, image, windows), neighbours));
   CHECK(found != labels_of(predict_probabilities(*place.network, image, kWindows)));
+}
+
+TEST_CASE("predict: the whole volume as one window, and then no word about windows") {
+  const Workplace place;
+  const std::string command = "predict --network vnet --filters 2 --classes 3 --whole-volume --weights " +
+                              place.weights + " --input " + place.input + " --output " + place.output;
+  for (const std::string other : {" --patch 16x32x16", " --stride 8x16x8", " --weighting gaussian"}) {
+    const ProgramResult refused = run_program(command + other);
+    CAPTURE(refused.output);
+    CHECK(refused.exit_code == 2);
+    CHECK(mentions(refused.output, "--whole-volume"));
+    CHECK(mentions(refused.output, other.substr(1, other.find(' ', 1) - 1)));
+  }
+  REQUIRE(run_program(command).exit_code == 0);
+  const WindowOptions windows{.whole_volume = true};
+  const Tensor image = tensor_of(io::read_nifti_image(place.input));
+  CHECK(io::read_nifti_labels(place.output + "/heart.nii.gz", 3).voxels ==
+        labels_of(predict_probabilities(*place.network, image, windows)));
 }
 
 TEST_CASE("predict: resampled and normalised on the way in, back on the input grid on the way out") {

@@ -266,6 +266,24 @@ TEST_CASE("program: results go to files, not over devices or scans") {
   CHECK(mentions(twice.error, "two cases", "a_prob1.nii.gz"));
 }
 
+TEST_CASE("program: compare goes on when a method diverges, and says so at the end") {
+  const TemporaryFolder folder;
+  const Outcome compared =
+      run(folder, text("compare --methods mean_teacher,supervised --set consistency=1e39 --data ", data_set(),
+                       " --labeled 2 --filters 4 --patch 32x32x16 --batch 2 --iterations 2",
+                       " --validate-every 0 --device cpu --threads 1 --out ", folder / "cmp"));
+  INFO(compared.error);
+  CHECK(compared.exit_code == 2);
+  CHECK(mentions(compared.error, "mean_teacher: iteration", "no number any more: mean_teacher"));
+  CHECK(
+      mentions(read_bytes(folder / "cmp/comparison.txt"), "over 2 cases", "mean_teacher              - +-"));
+  CHECK(
+      mentions(read_bytes(folder / "cmp/comparison.md"), "| mean_teacher | - ± - | - |", "| supervised | "));
+  const auto json = nlohmann::json::parse(read_bytes(folder / "cmp/comparison.json"));
+  REQUIRE(json.size() == 1);
+  CHECK(json[0]["method"] == "supervised");
+}
+
 TEST_CASE("program: compare needs cases to score") {
   const TemporaryFolder folder;
   fs::copy(data_set(), folder / "data", fs::copy_options::recursive);
