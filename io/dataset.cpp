@@ -219,8 +219,8 @@ bool contains(const std::vector<int64_t>& list, int64_t value) {
 void read_splits(const std::string& file, DatasetFolder& folder) {
   // A link that leads nowhere is an error, not a data set without splits.
   const json splits = fs::exists(file) || fs::is_symlink(file) ? read_json(file) : json::object();
-  for (const auto& [name, value] :
-       splits.items()) {  // notes may stand here, but no list under a misspelt name
+  // Notes may stand here, but no list under a misspelt name.
+  for (const auto& [name, value] : splits.items()) {
     const bool known = name == "order" || name == "validation" || name == "test";
     if (value.is_array() && !known) {
       throw DataError(

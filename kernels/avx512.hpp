@@ -7,11 +7,21 @@
 #include <cstring>
 
 #include "engine/bf16.hpp"
+#include "kernels/conv_amx.hpp"
 
 namespace semivox::kernels::avx512 {
 
 #define SEMIVOX_AVX512 __attribute__((target("avx512f")))
 #define SEMIVOX_AVX512_BF16 __attribute__((target("avx512f,avx512bf16")))
+
+/// Whether this processor has 512-bit vectors.
+inline bool available() { return __builtin_cpu_supports("avx512f") > 0; }
+
+/// Whether it has bf16 dot products, and no matrix tiles, which would be faster.
+inline bool has_dot_products() {
+  static const bool found = available() && __builtin_cpu_supports("avx512bf16") > 0 && !amx::available();
+  return found;
+}
 
 /// `Lanes` channels, 8 or 16.
 template <int Lanes>

@@ -25,6 +25,14 @@ inline ConvGrids conv_grids(const ConvGeometry& geometry, const Shape& input, co
 
 inline int64_t tap_count(const ConvGeometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 
+/// True for 3x3x3 or 1x3x3 taps whose output has the size of the input.
+inline bool keeps_size(const ConvGeometry& g) {
+  const int64_t depth = g.kernel[0];
+  return (depth == 1 || depth == 3) && g.kernel[1] == 3 && g.kernel[2] == 3 && !g.transposed &&
+         g.dilation == 1 && g.stride == std::array<int64_t, 3>{1, 1, 1} &&
+         g.padding == std::array<int64_t, 3>{depth / 2, 1, 1};
+}
+
 /// True when the taps of different coarse voxels never meet (kernel = stride, no padding): a matrix product
 /// on patches.
 inline bool is_patchwise(const ConvGeometry& g) {

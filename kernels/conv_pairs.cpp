@@ -8,7 +8,6 @@
 
 #include "engine/parallel.hpp"
 #include "kernels/avx512.hpp"
-#include "kernels/conv_amx.hpp"
 
 namespace semivox::kernels::pairs {
 
@@ -116,12 +115,7 @@ void run(const ConvGeometry& g, const Tensor& x, const Packed& packed, const flo
 }  // namespace
 
 bool takes(const ConvGeometry& g, const Tensor& x, const Tensor& y) {
-  static const bool available =
-      __builtin_cpu_supports("avx512f") > 0 && __builtin_cpu_supports("avx512bf16") > 0 && !amx::available();
-  const std::array<int64_t, 3> one{1, 1, 1};
-  const bool same = (g.kernel[0] == 1 || g.kernel[0] == 3) && g.kernel[1] == 3 && g.kernel[2] == 3 &&
-                    g.padding == std::array<int64_t, 3>{g.kernel[0] / 2, 1, 1} && g.stride == one;
-  return available && !g.transposed && same && g.dilation == 1 && g.in_channels == kChannels &&
+  return avx512::has_dot_products() && keeps_size(g) && g.in_channels == kChannels &&
          g.out_channels == kChannels && x.shape().w >= kVoxels && x.dtype() == DType::bf16 &&
          y.dtype() == DType::bf16;
 }

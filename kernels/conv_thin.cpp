@@ -128,11 +128,7 @@ void dispatch(const Tensor& tensor, int64_t out_channels, const F& f) {
 }  // namespace
 
 bool takes(const ConvGeometry& g, const Tensor& x, const Tensor& y) {
-  static const bool available = __builtin_cpu_supports("avx512f") > 0;
-  const std::array<int64_t, 3> one{1, 1, 1};
-  const bool same = (g.kernel[0] == 1 || g.kernel[0] == 3) && g.kernel[1] == 3 && g.kernel[2] == 3 &&
-                    g.padding == std::array<int64_t, 3>{g.kernel[0] / 2, 1, 1} && g.stride == one;
-  return available && !g.transposed && same && g.in_channels <= kMostInputs && g.out_channels % 8 == 0 &&
+  return avx512::available() && keeps_size(g) && g.in_channels <= kMostInputs && g.out_channels % 8 == 0 &&
          x.dtype() == y.dtype() && (x.dtype() == DType::f32 || x.dtype() == DType::bf16);
 }
 

@@ -8,7 +8,6 @@
 
 #if defined(__x86_64__)
 
-#include "kernels/conv_amx.hpp"
 #include "kernels/conv_packed.hpp"
 #include "kernels/conv_winograd_units.hpp"
 
@@ -137,8 +136,8 @@ SEMIVOX_AVX512 void convolve_unit(const Tensor& x, const T* u, const float* bias
   transform_unit<Layout::by_tile>(x, units, unit, {}, columns, v);
   const int64_t pitch = units.input_planes(unit.planes) * tiles * in, count = unit.planes * tiles;
   const int64_t group = width == kLanes ? 24 : 12;  // tiles of one product
-  std::fill_n(v + kPositions * pitch, kChunk * in,
-              T(0.0f));  // what the last product reads behind the last tile
+  // What the last product reads behind the last tile.
+  std::fill_n(v + kPositions * pitch, kChunk * in, T(0.0f));
   const Shape s = units.shape.with_channels(out);
   T* sample = y.data<T>() + unit.n * s.voxels() * out;
   for (int64_t begin = 0; begin < count; begin += kChunk) {
@@ -222,8 +221,7 @@ SEMIVOX_AVX512 void write_two(const Sixteen (&two)[2], int64_t depth, int64_t in
   const int64_t width = block_width(out);
   for (int64_t kd = 0; kd < depth; ++kd) {
     for (int64_t p = 0; p < kPositions; ++p) {
-      const auto pairs =
-          avx512::rounded<kLanes>(two[0].values[kd][p]) | avx512::rounded<kLanes>(two[1].values[kd][p]) << 16;
+      const auto pairs = interleaved(two[0].values[kd][p], two[1].values[kd][p]);
       bf16* block = u + (p * out + o / width * width) * depth * in;
       std::memcpy(static_cast<void*>(block + (kd * in + i) * width + o % width * 2), &pairs, sizeof pairs);
     }
@@ -273,14 +271,11 @@ void run(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, boo
 }  // namespace
 
 bool takes(const ConvGeometry& g, const Tensor& x, const Tensor& y) {
-  static const bool in_f32 = __builtin_cpu_supports("avx512f") > 0;
-  static const bool in_bf16 = in_f32 && __builtin_cpu_supports("avx512bf16") > 0 && !amx::available();
-  const std::array<int64_t, 3> one{1, 1, 1}, kernel{g.kernel[0], 3, 3}, padding{g.kernel[0] / 2, 1, 1};
   const auto fits = [](int64_t c) { return c == 16 || c == 32 || c == 64 || c == 128; };
-  const bool available = x.dtype() == DType::bf16 ? in_bf16 : in_f32;
-  return available && !g.transposed && g.dilation == 1 && (g.kernel[0] == 1 || g.kernel[0] == 3) &&
-         g.kernel == kernel && g.stride == one && g.padding == padding && fits(g.in_channels) &&
-         fits(g.out_channels) && x.dtype() == y.dtype() && x.dtype() != DType::f64;
+  const bool available = x.dtype() == DType::f32    ? avx512::available()
+                         : x.dtype() == DType::bf16 ? avx512::has_dot_products()
+                                                    : false;
+  return available && keeps_size(g) && fits(g.in_channels) && fits(g.out_channels) && x.dtype() == y.dtype();
 }
 
 void forward(const ConvGeometry& g, const Tensor& x, const ConvWeights& weights, const Tensor& bias,

@@ -1,8 +1,8 @@
 // What the two halves of the Winograd convolutions share (conv_winograd.cpp: outputs and inputs' gradients;
 // conv_winograd_weights.cpp): how a volume is cut into units of tiles, and their transformed input.
 //
-// A unit is two output rows (one row of tiles) of some planes of one sample. Its tiles are numbered plane by
-// plane; tap kd of tile m then reads transformed tile m + kd * (tiles in a row).
+// A unit is two output rows (one row of tiles) of some planes of one sample, or of the slices of several. Its
+// tiles are numbered plane by plane; tap kd of tile m then reads transformed tile m + kd * (tiles in a row).
 //
 //   V = B^T x B    (16 positions, input planes, tiles, Ci)    of the input
 #pragma once
@@ -25,7 +25,7 @@ inline constexpr int64_t kPositions = 16;
 /// Tiles whose products are kept in the first-level cache before they become outputs.
 inline constexpr int64_t kChunk = 24;
 
-/// Bytes of a unit's transformed input: half of a core's second-level cache.
+/// Bytes of a unit's transformed input: a core's second-level cache holds one or two.
 inline constexpr int64_t kUnitBytes = int64_t{1} << 20;
 
 template <class T>

@@ -48,7 +48,7 @@ struct TrainingResult {
 };
 
 /// Trains, and leaves metrics.jsonl and checkpoints/{latest,best,final}.safetensors in the run folder.
-/// `method` has been built with `setup`. Throws Interrupted, after saving, when SIGINT or SIGTERM arrives;
+/// `method` has been built with `setup`. Throws Interrupted, after saving, when one of StopSignals arrives;
 /// Diverged when a loss is not finite.
 TrainingResult train(Method& method, const MethodSetup& setup, TrainingData& data,
                      const TrainerOptions& options);
